@@ -1,0 +1,34 @@
+"""Codes on disk and in memory: durable collections with exact Hamming search. Knows no model and no HTTP."""
+
+from .answer import Hit, Page, Plan
+from .bits import Codes, from_hex, hamming, pack, to_hex, unpack
+from .brute import BruteIndex
+from .catalogue import Catalogue
+from .collection import Collection, CollectionConfig, ModelKey, PutResult, Report
+from .flat import FlatIndex
+from .items import Item, new_id
+from .protocol import HammingIndex, Hits
+
+__all__ = [
+    "BruteIndex",
+    "Catalogue",
+    "Codes",
+    "Collection",
+    "CollectionConfig",
+    "FlatIndex",
+    "HammingIndex",
+    "Hit",
+    "Hits",
+    "Item",
+    "ModelKey",
+    "Page",
+    "Plan",
+    "PutResult",
+    "Report",
+    "from_hex",
+    "hamming",
+    "new_id",
+    "pack",
+    "to_hex",
+    "unpack",
+]

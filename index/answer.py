@@ -1,0 +1,119 @@
+"""From found codes to an answer: ids in their order, pages, and the cursors between them.
+
+An index knows items by key and breaks no ties; here they get their order, by distance and then by id. A cursor
+is the place of the last item of a page, sealed with the search that it belongs to, so that a page never starts
+in the middle of another answer.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidQuery
+from .protocol import Hits
+from .store import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One found item; payload and code only where they were asked for."""
+
+    id: str
+    distance: int
+    payload: Mapping[str, Any] | None = None
+    code: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a search was run: the method, and how many codes it compared."""
+
+    method: str
+    candidates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of an answer. `total` counts the whole answer; `complete` is false while a cursor remains."""
+
+    hits: Sequence[Hit]
+    total: int
+    cursor: str | None
+    plan: Plan
+
+    @property
+    def complete(self) -> bool:
+        return self.cursor is None
+
+
+def first_hits(
+    reader: Reader, found: Hits, take: int, after: tuple[int, str] | None, *, payloads: bool, codes: bool
+) -> list[Hit]:
+    """The first `take` of `found` by (distance, id), from the first that comes after `after`."""
+    rows = _first(reader, found, take, after)
+    keys = [key for _, _, key in rows]
+    payload_of = reader.payloads(keys) if payloads else {}
+    code_of = reader.codes_of(keys) if codes else {}
+    return [Hit(id, distance, payload_of.get(key), code_of.get(key)) for distance, id, key in rows]
+
+
+def any_after(reader: Reader, found: Hits, last: Hit) -> bool:
+    """Whether anything of `found` comes after `last`."""
+    if found.distances[-1] > last.distance:
+        return True
+    tied = found.keys[found.distances == last.distance].tolist()
+    return bool(reader.ids(tied, after=last.id, limit=1))
+
+
+def _first(reader: Reader, found: Hits, take: int, after: tuple[int, str] | None) -> list[tuple[int, str, int]]:
+    """(distance, id, key) of the first `take` of `found` after `after`.
+
+    Whole groups of equal distance are fetched at once; only the group at the cut is ordered by the store.
+    """
+    rows: list[tuple[int, str, int]] = []
+    start = 0
+    if after is not None:
+        tied, start = (int(np.searchsorted(found.distances, after[0], side)) for side in ("left", "right"))
+        ids = reader.ids(found.keys[tied:start].tolist(), after=after[1], limit=take)
+        rows = [(after[0], id, key) for id, key in ids]
+    end = min(start + take - len(rows), len(found))
+    if end <= start:
+        return rows
+    cut = found.distances[end - 1]
+    whole = max(start, int(np.searchsorted(found.distances, cut, "left")))
+    if whole > start:
+        keys = found.keys[start:whole].tolist()
+        distance_of = dict(zip(keys, found.distances[start:whole].tolist(), strict=True))
+        rows += sorted((distance_of[key], id, key) for id, key in reader.ids(keys, after=None, limit=len(keys)))
+    tied_end = int(np.searchsorted(found.distances, cut, "right"))
+    ids = reader.ids(found.keys[whole:tied_end].tolist(), after=None, limit=end - whole)
+    return rows + [(int(cut), id, key) for id, key in ids]
+
+
+def _seal(distance: Any, id: Any, search: str) -> int:
+    return zlib.crc32(json.dumps([distance, id, search]).encode())
+
+
+def make_cursor(last: Hit, search: str) -> str:
+    """The cursor that continues `search` after `last`."""
+    place = json.dumps([last.distance, last.id, _seal(last.distance, last.id, search)])
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+
+
+def open_cursor(cursor: str, search: str) -> tuple[int, str]:
+    """The (distance, id) that `cursor` continues after. Raises `InvalidQuery` for one of another search."""
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        distance, id, seal = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError):
+        raise InvalidQuery("the cursor is not one that a search gave out") from None
+    if type(distance) is not int or type(id) is not str or seal != _seal(distance, id, search):
+        raise InvalidQuery("the cursor belongs to another search; start again without it")
+    return distance, id

@@ -1,0 +1,77 @@
+"""Everything the index can refuse or report.
+
+    HammingIndexError
+    ├── InvalidInput            the caller's value is at fault
+    │   ├── InvalidCode         wrong width, or not hexadecimal
+    │   ├── InvalidItem         an id or payload that cannot be stored
+    │   └── InvalidQuery        k, radius, limit or cursor out of range
+    ├── UnknownCollection
+    ├── UnknownItem
+    ├── CollectionExists
+    ├── ModelMismatch           codes of another model than the one that filled the collection
+    ├── DataDirectoryError      the folder cannot be used: held by another process, read-only, not ours
+    ├── StoreFull               no space left; nothing of the request was stored
+    ├── StoreUnavailable        the disk refused; nothing of the request was acknowledged
+    └── StoreDamaged            what is on disk is not what was written
+
+Every message says what was wrong, the limit, the value seen and the way out.
+"""
+
+from __future__ import annotations
+
+
+class HammingIndexError(Exception):
+    """Base of every error raised by the `index` package."""
+
+
+class InvalidInput(HammingIndexError):
+    """The caller passed a value that cannot be accepted."""
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+        """Index of the offending item in its batch, where there is one."""
+
+
+class InvalidCode(InvalidInput):
+    """A code of the wrong width, or text that is not a code."""
+
+
+class InvalidItem(InvalidInput):
+    """An item whose id or payload cannot be stored."""
+
+
+class InvalidQuery(InvalidInput):
+    """A search parameter out of range, or a cursor that this search did not give out."""
+
+
+class UnknownCollection(HammingIndexError):
+    """No collection of that name."""
+
+
+class UnknownItem(HammingIndexError):
+    """No item of that id in the collection."""
+
+
+class CollectionExists(HammingIndexError):
+    """A collection of that name is already there."""
+
+
+class ModelMismatch(HammingIndexError):
+    """The codes come from another model than the one that filled the collection."""
+
+
+class DataDirectoryError(HammingIndexError):
+    """The data directory cannot be used."""
+
+
+class StoreFull(HammingIndexError):
+    """The disk is full; the whole request was rolled back."""
+
+
+class StoreUnavailable(HammingIndexError):
+    """The disk refused to read or write; nothing of the request was acknowledged."""
+
+
+class StoreDamaged(HammingIndexError):
+    """The stored data fails its own checks."""

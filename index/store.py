@@ -1,0 +1,269 @@
+"""The truth of one collection: a SQLite file (WAL, synchronous FULL, one writer).
+
+A change is one transaction and is on disk when `write` returns. Everything held in memory is derived from here
+and can be rebuilt. Readers open their own read-only connections; each `Reader` sees one committed state.
+"""
+
+from __future__ import annotations
+
+import json
+import queue
+import sqlite3
+import threading
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bits import Codes
+from .errors import StoreDamaged, StoreFull, StoreUnavailable
+from .items import Item
+from .migrations import migrate
+
+_READ_ROWS = 10_000
+_FULL = {sqlite3.SQLITE_FULL}
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
+@contextmanager
+def _faults(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into ours; a lock or I/O error is the disk's fault, never silence."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", None)
+        primary = code & 0xFF if code is not None else None
+        if primary in _FULL:
+            raise StoreFull(
+                f"the disk that holds {path.parent.name!r} is full; nothing was stored. "
+                "Free some space and send the request again"
+            ) from error
+        if primary in _DAMAGED:
+            raise StoreDamaged(f"{path.parent.name!r}: {error}; restore the collection from a backup") from error
+        raise StoreUnavailable(f"{path.parent.name!r}: the store could not be used: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a write did, in the terms a snapshot needs."""
+
+    sequence: int
+    removed: NDArray[np.int64]  # keys that are gone
+    added: NDArray[np.int64]  # keys that are new, ascending
+    codes: Codes  # (len(added), bits / 8)
+
+
+class Store:
+    """One collection on disk. `write` calls must be serialised by the caller; readers are free."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store at `path`, bringing its schema up to date. Raises `StoreDamaged`, `StoreUnavailable`."""
+        self.path = path
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._closed = threading.Event()
+        with _faults(path):
+            self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute("PRAGMA secure_delete = ON")
+            migrate(self._writer)
+
+    def close(self) -> None:
+        self._closed.set()
+        while not self._idle.empty():
+            self._idle.get_nowait().close()
+        self._writer.close()
+
+    # -- settings of the collection ------------------------------------------------------------------------
+
+    def set_meta(self, values: Mapping[str, Any]) -> None:
+        with _faults(self.path), self._transaction():
+            self._writer.executemany(
+                "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                [(name, json.dumps(value)) for name, value in values.items()],
+            )
+
+    def meta(self) -> dict[str, Any]:
+        with _faults(self.path):
+            return {name: json.loads(value) for name, value in self._writer.execute("SELECT * FROM meta")}
+
+    # -- changes -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._writer.execute("COMMIT")
+        except BaseException:
+            # A full disk makes SQLite roll back by itself.
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+
+    def known(self, ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
+        """Key and digest of those `ids` that are stored."""
+        with _faults(self.path):
+            rows = self._writer.execute(
+                "SELECT id, key, digest FROM items WHERE id IN (SELECT value FROM json_each(?))",
+                (json.dumps(list(ids)),),
+            )
+            return {id: (key, digest) for id, key, digest in rows}
+
+    def write(self, items: Sequence[Item], removed: Sequence[int]) -> Change:
+        """Delete the rows with keys `removed` and add `items`, in one durable transaction."""
+        with _faults(self.path), self._transaction():
+            sequence, last_key = self._writer.execute("SELECT sequence, last_key FROM state").fetchone()
+            keys = range(last_key + 1, last_key + 1 + len(items))
+            self._writer.executemany("DELETE FROM items WHERE key = ?", [(key,) for key in removed])
+            self._writer.executemany(
+                "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [_row(key, item) for key, item in zip(keys, items, strict=True)],
+            )
+            self._writer.execute(
+                "UPDATE state SET sequence = sequence + 1, last_key = ?, items = items + ?",
+                (last_key + len(items), len(items) - len(removed)),
+            )
+        width = len(items[0].code) if items else 0
+        return Change(
+            sequence + 1,
+            np.array(removed, np.int64),
+            np.arange(keys.start, keys.stop, dtype=np.int64),
+            np.frombuffer(b"".join(item.code for item in items), np.uint8).reshape(len(items), width),
+        )
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def reader(self) -> Iterator[Reader]:
+        """One committed state of the store, for as long as the block lasts."""
+        with _faults(self.path):
+            if self._closed.is_set():
+                raise StoreUnavailable(f"{self.path.parent.name!r} was closed")
+            try:
+                db = self._idle.get_nowait()
+            except queue.Empty:
+                uri = f"{self.path.resolve().as_uri()}?mode=ro"
+                db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+            try:
+                db.execute("BEGIN")
+                yield Reader(db)
+            finally:
+                if db.in_transaction:
+                    db.execute("COMMIT")
+                if self._closed.is_set():
+                    db.close()
+                else:
+                    self._idle.put(db)
+
+
+class Reader:
+    """Questions to one committed state."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self.sequence, self.count = db.execute("SELECT sequence, items FROM state").fetchone()
+
+    def codes(self, bits: int) -> tuple[NDArray[np.int64], Codes]:
+        """Every key `(n,)` ascending and code `(n, bits / 8)`. Raises `StoreDamaged` where a seal is broken."""
+        keys: list[int] = []
+        codes = bytearray()
+        rows = self._db.execute("SELECT key, id, code, seal FROM items ORDER BY key")
+        while chunk := rows.fetchmany(_READ_ROWS):
+            for key, id, code, seal in chunk:
+                if len(code) != bits // 8 or _seal(key, id, code) != seal:
+                    raise StoreDamaged(f"the code of item {id!r} is not what was written")
+                keys.append(key)
+                codes += code
+        if len(keys) != self.count:
+            raise StoreDamaged(f"{self.count} items were stored, {len(keys)} can be read")
+        return np.array(keys, np.int64), np.frombuffer(bytes(codes), np.uint8).reshape(-1, bits // 8)
+
+    def ids(self, keys: Sequence[int], *, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """(id, key) of those of `keys` whose id is above `after`, in the order of ids, at most `limit`."""
+        rows = self._db.execute(
+            "SELECT id, key FROM items WHERE key IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id LIMIT ?",
+            (json.dumps(keys), after or "", limit),
+        )
+        return rows.fetchall()
+
+    def payloads(self, keys: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+        """The payload of each of `keys`."""
+        rows = self._db.execute(
+            "SELECT key, payload FROM items WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+        return {key: None if payload is None else json.loads(payload) for key, payload in rows}
+
+    def codes_of(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """The code of each of `keys`."""
+        rows = self._db.execute(
+            "SELECT key, code FROM items WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+        )
+        return dict(rows.fetchall())
+
+    def get(self, id: str) -> Item | None:
+        """The item called `id`, or None."""
+        row = self._db.execute("SELECT id, code, payload, kind, input FROM items WHERE id = ?", (id,)).fetchone()
+        return None if row is None else _item(*row)
+
+    def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
+        """Items in the order of their ids, from the first id above `after`."""
+        rows = self._db.execute(
+            "SELECT id, code, payload, kind, input FROM items WHERE id > ? ORDER BY id LIMIT ?",
+            (after or "", limit),
+        )
+        for row in rows:
+            yield _item(*row)
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the file, one sentence each; nothing for a sound store."""
+        for (line,) in self._db.execute("PRAGMA quick_check"):
+            if line != "ok":
+                yield f"SQLite: {line}"
+        rows = self._db.execute("SELECT key, seal, digest, id, code, payload, kind, input FROM items")
+        count = 0
+        for key, seal, digest, *fields in rows:
+            count += 1
+            try:
+                item = _item(*fields)
+            except (ValueError, zlib.error) as error:
+                yield f"item {fields[0]!r}: {error}"
+                continue
+            if item.digest() != digest or _seal(key, item.id, item.code) != seal:
+                yield f"item {item.id!r}: its content is not what was written"
+        if count != self.count:
+            yield f"{self.count} items were stored, {count} can be read"
+
+
+def _seal(key: int, id: str, code: bytes) -> int:
+    return zlib.crc32(code, zlib.crc32(id.encode(), key & 0xFFFFFFFF))
+
+
+def _row(key: int, item: Item) -> tuple[int, str, bytes, int, str | None, str | None, bytes | None, bytes]:
+    packed = None if item.input is None else zlib.compress(item.input, 1)
+    return (
+        key,
+        item.id,
+        item.code,
+        _seal(key, item.id, item.code),
+        item.payload_text(),
+        item.kind,
+        packed,
+        item.digest(),
+    )
+
+
+def _item(id: str, code: bytes, payload: str | None, kind: str | None, packed: bytes | None) -> Item:
+    return Item(
+        id,
+        code,
+        None if payload is None else json.loads(payload),
+        kind,
+        None if packed is None else zlib.decompress(packed),
+    )
