@@ -1,0 +1,197 @@
+"""A trained model as a folder, and back.
+
+    config.json         family, bits, parameters, input, and how it was trained
+    model.safetensors   every weight and every fitted number of the preprocessing
+    metrics.json        what was measured at the end of training
+    card.md             the same for people, with a YAML head
+    checksums.json      SHA-256 of the four
+
+The folder is written under a temporary name, synced and renamed, so it is there whole or not at all. Reading verifies
+every checksum, allows no other file, and executes nothing: no pickle is ever written or read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from . import families as _families  # noqa: F401  a saved model may be of any family
+from .base import BIT_RULE, MAX_BITS, Model, build, capabilities
+from .errors import ArtefactDamaged, InvalidParams
+from .inputs import input_from_config
+
+FORMAT = 1
+_FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
+_CHECKSUMS = "checksums.json"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What a folder says of its model without loading the weights."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+    card: str
+    fingerprint: str
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 over weights, canonical configuration, preprocessing and bit rule, as 64 hexadecimal digits.
+
+    Two models with one fingerprint give every item the same code. Preprocessing is part of the state and of the
+    input's configuration.
+    """
+    identity = {**_identity(model), "bit_rule": BIT_RULE}
+    hasher = hashlib.sha256(json.dumps(identity, sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        tensor = tensor.detach().cpu().contiguous()
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        hasher.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.dim() else tensor.numpy().tobytes())
+    return hasher.hexdigest()
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    return {
+        "family": model.family,
+        "bits": model.bits,
+        "params": model.params.model_dump(),
+        "input": model.input.config(),
+    }
+
+
+def save_artefact(
+    model: Model, folder: Path, *, metrics: Mapping[str, Any], training: Mapping[str, Any], title: str
+) -> str:
+    """Write `model` to the new folder `folder`, all or nothing. Returns its fingerprint."""
+    mark = fingerprint(model)
+    config = {
+        "format": FORMAT,
+        **_identity(model),
+        "bit_rule": BIT_RULE,
+        "fingerprint": mark,
+        "training": dict(training),
+    }
+    contents = {
+        "config.json": _json(config),
+        "model.safetensors": save({name: tensor.contiguous() for name, tensor in model.state_dict().items()}),
+        "metrics.json": _json(dict(metrics)),
+        "card.md": _card(model, title, mark, metrics, training).encode(),
+    }
+    contents[_CHECKSUMS] = _json({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
+    draft = folder.with_name(f".new-{uuid.uuid4().hex}")
+    draft.mkdir(parents=True)
+    try:
+        for name, data in contents.items():
+            with (draft / name).open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        sync_folder(draft)
+        os.rename(draft, folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    sync_folder(folder.parent)
+    return mark
+
+
+def read_artefact(folder: Path) -> Artefact:
+    """Verify the folder and read all but the weights. Raises `ArtefactDamaged` naming the file at fault."""
+    contents = _verified(folder)
+    config = _object(folder, "config.json", contents["config.json"])
+    if config.get("format") != FORMAT:
+        raise ArtefactDamaged(f"{folder}: config.json has format {config.get('format')!r}, this program reads {FORMAT}")
+    mark = config.get("fingerprint")
+    if not isinstance(mark, str):
+        raise ArtefactDamaged(f"{folder}: config.json has no fingerprint")
+    metrics = _object(folder, "metrics.json", contents["metrics.json"])
+    return Artefact(folder, config, metrics, contents["card.md"].decode(), mark)
+
+
+def load_model(folder: Path) -> Model:
+    """The model saved in `folder`, ready to encode. Raises `ArtefactDamaged`."""
+    artefact = read_artefact(folder)
+    config = artefact.config
+    bits, params, family = config.get("bits"), config.get("params"), config.get("family")
+    if type(bits) is not int or bits > MAX_BITS or not isinstance(params, dict) or not isinstance(family, str):
+        raise ArtefactDamaged(f"{folder}: config.json is not the config of a model")
+    try:
+        tensors = load((folder / "model.safetensors").read_bytes())
+        model = build(family, input_from_config(config.get("input") or {}), bits, params)
+        model.load_state_dict(tensors)
+    except (SafetensorError, InvalidParams, RuntimeError) as error:  # RuntimeError: names or shapes differ
+        raise ArtefactDamaged(f"{folder}: {error}") from None
+    bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+    if bad:
+        raise ArtefactDamaged(f"{folder}: {bad[0]} holds numbers that are not finite")
+    if fingerprint(model) != artefact.fingerprint:
+        raise ArtefactDamaged(f"{folder}: the weights do not have the fingerprint that config.json states")
+    return model.eval()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make creations and renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _verified(folder: Path) -> dict[str, bytes]:
+    try:
+        sums = _object(folder, _CHECKSUMS, (folder / _CHECKSUMS).read_bytes())
+        extra = sorted({path.name for path in folder.iterdir()} - {*_FILES, _CHECKSUMS})
+        if extra:
+            raise ArtefactDamaged(f"{folder}: {extra[0]} does not belong to a model; remove it")
+        contents = {name: (folder / name).read_bytes() for name in _FILES}
+    except OSError as error:
+        raise ArtefactDamaged(f"{folder}: {error.strerror}: {error.filename}") from None
+    for name, data in contents.items():
+        if hashlib.sha256(data).hexdigest() != sums.get(name):
+            raise ArtefactDamaged(f"{folder}: {name} is not what was saved; restore the model or train it again")
+    return contents
+
+
+def _object(folder: Path, name: str, data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ArtefactDamaged(f"{folder}: {name}: {error}") from None
+    if not isinstance(value, dict):
+        raise ArtefactDamaged(f"{folder}: {name} is not a JSON object")
+    return value
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> str:
+    head = {
+        "library_name": "hammingbird",
+        "tags": ["semantic-hashing", model.family, model.input.kind],
+        "fingerprint": mark,
+        "bits": model.bits,
+        "metrics": dict(metrics),
+    }
+    yaml = "\n".join(f"{name}: {json.dumps(value)}" for name, value in head.items())  # JSON is YAML
+    summary = (type(model).__doc__ or "").strip()
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    return (
+        f"---\n{yaml}\n---\n# {title}\n\n{model.family}, {model.bits} bits, {model.input.kind} input. {summary}\n\n"
+        f"Can: {', '.join(sorted(capabilities(type(model))))}.\n\n| measured | value |\n|---|---|\n{rows}\n\n"
+        f"Trained with `{json.dumps(dict(training), sort_keys=True)}`.\n"
+    )

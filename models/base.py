@@ -1,0 +1,203 @@
+"""What a model is: an encoder to bits, a loss for each optimiser, and whatever else it can do.
+
+The one Trainer drives every family through `roles` and `loss`; what a family can do beyond encoding it declares
+by having the method of a capability protocol. Reconstructions and codes are in the input's own terms: `x` is
+`(B, *input.shape)`, logits are `(B, bits)`, bits are `(B, bits)` floats of 0 and 1.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Generator, Tensor, nn
+from torch.nn import Parameter
+
+from .errors import InvalidInput, InvalidParams
+from .inputs import InputSpec, Rows
+from .readers import Items
+
+Terms = Mapping[str, Tensor]
+"""The named parts of a loss, for the progress record."""
+
+MIN_BITS, MAX_BITS = 8, 1024
+BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
+_BATCH = 256
+_NEAR_ZERO = 1e-3
+"""A logit closer to zero than this is computed again alone (see `Model.logits`)."""
+
+
+class FamilyParams(BaseModel):
+    """The choices a family leaves to its user; every one has a default that works."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Model(nn.Module, ABC):
+    """An encoder from items to binary codes. A subclass with a `family` name is registered under it."""
+
+    family: ClassVar[str]
+    Params: ClassVar[type[FamilyParams]] = FamilyParams
+    roles: ClassVar[tuple[str, ...]] = ("autoencoder",)
+    """Optimisers, stepped in this order on each batch; none for a model fitted in closed form."""
+    chosen_by: ClassVar[Literal["retrieval", "loss"]] = "retrieval"
+    """What picks the best epoch on held-out items. A family made to generate is judged by its own bound: the epoch at
+    which its codes retrieve best comes long before it has learned to make items."""
+    registered: ClassVar[dict[str, type[Model]]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "family" in cls.__dict__:
+            if cls.family in Model.registered:
+                raise TypeError(f"two model families are called {cls.family!r}")
+            Model.registered[cls.family] = cls
+
+    def __init__(self, input: InputSpec, bits: int, params: FamilyParams) -> None:
+        super().__init__()
+        self.input = input
+        self.bits = bits
+        self.params = params
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Logits `(B, bits)` of `x` `(B, *input.shape)`; bit = 1 where a logit is > 0."""
+
+    def loss(self, x: Tensor, role: str) -> tuple[Tensor, Terms]:
+        """What the optimiser of `role` minimises on a batch, a scalar, and its named terms."""
+        raise TypeError(f"{self.family} has no role {role!r}")
+
+    def parameters_of(self, role: str) -> Iterable[Parameter]:
+        """The parameters that the optimiser of `role` moves."""
+        return self.parameters()
+
+    def after_step(self) -> None:
+        """Called after all roles have stepped: schedules, moving averages."""
+
+    def prepare(self, rows: Rows) -> None:
+        """Called once with the training rows before the first step."""
+
+    def fit_hash(self, rows: Rows) -> None:
+        """Fit what turns latents into bits; called before each evaluation and after the last epoch."""
+
+    @property
+    def device(self) -> torch.device:
+        return next(iter(self.state_dict().values())).device
+
+    @torch.inference_mode()
+    def logits(self, items: Items) -> NDArray[np.float32]:
+        """Logits `(n, bits)` of items, the same for an item alone as within any batch.
+
+        A matrix product may round differently for another number of rows, which matters only where a logit is
+        almost zero: such rows are computed again alone, so that alone is what counts. Raises `InvalidInput` for
+        an item that the input cannot take or whose logits are not finite.
+        """
+        x = self.input.tensor(items)
+        return self.logits_of(x)
+
+    @torch.inference_mode()
+    def logits_of(self, x: Tensor) -> NDArray[np.float32]:
+        """`logits` of a tensor `(n, *input.shape)`."""
+        self.eval()
+        x = x.to(self.device)
+        parts = [self.encode(part) for part in x.split(_BATCH)]
+        out = torch.cat(parts) if parts else x.new_empty(0, self.bits)
+        if len(x) > 1:
+            for place in (out.abs() < _NEAR_ZERO).any(1).nonzero().flatten().tolist():
+                out[place] = self.encode(x[place : place + 1])[0]
+        bad = (~out.isfinite()).any(1).nonzero().flatten()
+        if len(bad):
+            raise InvalidInput(
+                "the model gives no finite logits for this item, so it has no code; its values may be too large",
+                position=int(bad[0]),
+            )
+        return out.float().cpu().numpy()
+
+
+# Capabilities: a model has one by having the method. `isinstance` sees only that it is there;
+# that it does what it says is tested for every family that has it.
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """Turns codes back into items."""
+
+    def decode(self, bits: Tensor) -> Tensor:
+        """The expected `x` `(B, *input.shape)` of bits `(B, bits)` of 0 and 1."""
+
+
+@runtime_checkable
+class Samples(Protocol):
+    """Makes new items from nothing."""
+
+    def sample(self, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
+        """`n` new `x` `(n, *input.shape)`, a function of the generator's state."""
+
+
+@runtime_checkable
+class Varies(Protocol):
+    """Makes new items that resemble a given one."""
+
+    def vary(self, x: Tensor, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
+        """`n` variations `(n, *input.shape)` of one `x` `(1, *input.shape)`."""
+
+
+@runtime_checkable
+class Denoises(Protocol):
+    """Removes noise."""
+
+    def denoise(self, x: Tensor) -> Tensor:
+        """The clean items `(B, *input.shape)` behind noisy `x`."""
+
+
+@runtime_checkable
+class Inpaints(Protocol):
+    """Fills in what is missing."""
+
+    def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
+        """`x` with the part where `mask` is 1 filled in; the rest unchanged. Both `(B, *input.shape)`."""
+
+
+CAPABILITIES: Mapping[str, type] = {
+    "decode": Decodes,
+    "sample": Samples,
+    "vary": Varies,
+    "denoise": Denoises,
+    "inpaint": Inpaints,
+}
+
+
+def capabilities(family: type[Model]) -> frozenset[str]:
+    """What models of `family` can do, by name; every one can "encode"."""
+    return frozenset(
+        {"encode"} | {name for name, protocol in CAPABILITIES.items() if hasattr(family, _method(protocol))}
+    )
+
+
+def _method(protocol: type) -> str:
+    return next(name for name in vars(protocol) if not name.startswith("_"))
+
+
+def build(family: str, input: InputSpec, bits: int, params: Mapping[str, Any], *, seed: int = 0) -> Model:
+    """A new model of `family`, its weights drawn from `seed`. Raises `InvalidParams`."""
+    if family not in Model.registered:
+        raise InvalidParams(f"there is no family {family!r}; known are {', '.join(sorted(Model.registered))}")
+    if bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
+        raise InvalidParams(f"bits must be a multiple of 8 from {MIN_BITS} to {MAX_BITS}; got {bits}")
+    kind = Model.registered[family]
+    try:
+        checked = kind.Params(**params)
+    except ValidationError as error:
+        raise InvalidParams(f"{family}: {explain(error)}") from None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return kind(input, bits, checked)
+
+
+def explain(error: ValidationError) -> str:
+    """A pydantic error in one line: which parameter, what is wrong with it, never the value."""
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'value'}: {fault['msg']}" for fault in error.errors())

@@ -1,0 +1,92 @@
+"""Data sets that come with Python and scikit-learn, so that everything can be tried without a download."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from .readers import Found
+
+_SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip", "__pycache__"}
+_SHORTEST = 40
+"""Characters: a shorter docstring ("Return self.") says nothing a search could be about."""
+
+
+def digits() -> Found:
+    """scikit-learn's 1,797 real handwritten digits, 8 x 8, 16 grey levels spread over 0..255."""
+    data = load_digits()
+    images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, :, :, None]
+    ids = [f"digit-{place:04d}" for place in range(len(images))]
+    return Found("image", images, ids, [str(label) for label in data.target])
+
+
+def python_docs() -> Found:
+    """The docstrings of the running Python's standard library and its language topics; label = module."""
+    texts: dict[str, str] = {}
+    for name, text in (*_topics(), *_compiled(), *_source()):
+        text = inspect.cleandoc(text)
+        if len(text) >= _SHORTEST:
+            texts.setdefault(name, f"{name}\n{text}")
+    labels = [name.split(".")[0] for name in texts]
+    payloads = [{"name": name, "text": text.split("\n", 1)[1][:400]} for name, text in texts.items()]
+    return Found("text", list(texts.values()), list(texts), labels, payloads)
+
+
+def _topics() -> Iterator[tuple[str, str]]:
+    topics: dict[str, str] = import_module("pydoc_data.topics").topics
+    for name, text in topics.items():
+        yield f"topic.{name}", text
+
+
+def _compiled() -> Iterator[tuple[str, str]]:
+    """Modules without a source file: `builtins`, `math`, `time` and their like."""
+    for module_name in sys.builtin_module_names:
+        module = builtins if module_name == "builtins" else import_module(module_name)
+        public = module_name.lstrip("_")
+        if module.__doc__:
+            yield public, module.__doc__
+        for name, value in vars(module).items():
+            if name.startswith("_") or not (inspect.isclass(value) or inspect.isroutine(value)):
+                continue
+            if isinstance(value.__doc__, str):
+                yield f"{public}.{name}", value.__doc__
+            for member, method in vars(value).items() if inspect.isclass(value) else ():
+                if not member.startswith("_") and isinstance(method.__doc__, str):
+                    yield f"{public}.{name}.{member}", method.__doc__
+
+
+def _source() -> Iterator[tuple[str, str]]:
+    """Modules with a source file, read without importing them."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if _SKIPPED & set(parts):
+            continue
+        name = ".".join(part for part in parts if part != "__init__")
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):  # the library ships a few files that are broken on purpose
+            continue
+        yield from _docstrings(tree, name)
+
+
+def _docstrings(
+    node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef, name: str
+) -> Iterator[tuple[str, str]]:
+    if text := ast.get_docstring(node):
+        yield name, text
+    for child in node.body:
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not child.name.startswith("_"):
+            yield from _docstrings(child, f"{name}.{child.name}")
+
+
+BUILTIN: Mapping[str, Callable[[], Found]] = {"digits": digits, "python-docs": python_docs}

@@ -1,0 +1,52 @@
+"""Data sets: items of one kind with ids, and labels where there are some.
+
+`load` takes a built-in name or a path; what each file format may hold is said in `readers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import builtin, readers
+from .errors import DataError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Items of one kind. `items`, `ids` and, where known, `labels` and `payloads` have equal lengths."""
+
+    name: str
+    kind: str
+    items: readers.Items
+    ids: Sequence[str]
+    labels: Sequence[str] | None = None
+    payloads: Sequence[Mapping[str, Any]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def payload(self, place: int) -> dict[str, Any] | None:
+        """What to store beside the item at `place`: its own payload and its label."""
+        payload = dict(self.payloads[place]) if self.payloads is not None else {}
+        if self.labels is not None:
+            payload.setdefault("label", self.labels[place])
+        return payload or None
+
+
+def load(source: str) -> Dataset:
+    """The data set that `source` names: a built-in name, a file or a folder. Raises `DataError`."""
+    if source in builtin.BUILTIN:
+        found = builtin.BUILTIN[source]()
+    else:
+        path = Path(source)
+        if not path.exists():
+            raise DataError(f"{source!r} is neither a file or folder nor one of {', '.join(builtin.BUILTIN)}")
+        found = readers.read(path)
+    if not len(found.items):
+        raise DataError(f"{source!r} holds no items")
+    name = source if source in builtin.BUILTIN else Path(source).resolve().name
+    ids = found.ids or [f"{place:06d}" for place in range(len(found.items))]
+    return Dataset(name, found.kind, found.items, ids, found.labels, found.payloads)

@@ -1,0 +1,57 @@
+"""The linear hashes that every learned one is held against, fitted in closed form.
+
+`lsh`: random hyperplanes through the mean (Charikar, STOC 2002). `pca-sign`: signs of the principal components.
+`itq`: principal components rotated to lose least by taking signs (Gong and Lazebnik, CVPR 2011).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..base import FamilyParams, Model
+from ..inputs import InputSpec, Rows
+from ..rotation import Method, Rotation
+
+
+class LinearHash(Model):
+    """Signs of a rotation of the raw input."""
+
+    roles = ()
+    method: ClassVar[Method]
+
+    def __init__(self, input: InputSpec, bits: int, params: FamilyParams) -> None:
+        super().__init__(input, bits, params)
+        self.rotation = Rotation(input.size, bits)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.rotation.logits(x.flatten(1))
+
+    def fit_hash(self, rows: Rows) -> None:
+        self.rotation.fit(rows, lambda x: x.flatten(1), self.method)
+
+    def decode(self, bits: Tensor) -> Tensor:
+        x = self.rotation.restore(bits).unflatten(1, self.input.shape)
+        return x if self.input.likelihood == "gaussian" else x.clamp_min(0)
+
+
+class Lsh(LinearHash):
+    """Random hyperplanes: no learning, the floor."""
+
+    family = "lsh"
+    method = "random"
+
+
+class PcaSign(LinearHash):
+    """Signs of the principal components; beyond the input's own dimension, of a rotation of them."""
+
+    family = "pca-sign"
+    method = "pca"
+
+
+class Itq(LinearHash):
+    """Iterative quantisation: the linear hash to beat."""
+
+    family = "itq"
+    method = "itq"

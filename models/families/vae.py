@@ -1,0 +1,102 @@
+"""Variational autoencoder: Kingma and Welling, "Auto-Encoding Variational Bayes" (ICLR 2014).
+
+Maximises the bound E_q(z|x) log p(x|z) - KL(q(z|x) || N(0, I)) with q a diagonal Gaussian and z = mu + sigma * eps.
+The KL is warmed up from 0 over the first steps, against posterior collapse. Codes are signs of the rotated mean
+(see `rotation`): the mean, never a sample, so that an item has one code.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Generator, Tensor
+
+from ..base import FamilyParams, Model, Terms
+from ..inputs import InputSpec, Rows
+from ..layers import dense, expectation, reconstruction_loss
+from ..rotation import Rotation
+
+
+class VaeParams(FamilyParams):
+    latent: int = Field(16, ge=1, le=1024, description="dimensions of z")
+    hidden: int = Field(256, ge=8, le=8192, description="width of the two hidden layers on either side")
+    beta: float = Field(1.0, gt=0, le=100, description="weight of the KL term; 1 is the bound itself")
+    warm_up_steps: int = Field(500, ge=0, description="steps over which beta grows from 0")
+
+
+class Vae(Model):
+    """Gaussian latents, dense layers; samples, varies, repairs."""
+
+    family = "vae"
+    chosen_by = "loss"
+
+    Params = VaeParams
+
+    params: VaeParams
+    steps: Tensor
+
+    def __init__(self, input: InputSpec, bits: int, params: VaeParams) -> None:
+        super().__init__(input, bits, params)
+        width, latent = params.hidden, params.latent
+        self.encoder = dense([input.size, width, width, 2 * latent])
+        self.decoder = dense([latent, width, width, input.size])
+        self.rotation = Rotation(latent, bits)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance `(B, latent)` of q(z|x)."""
+        mean, log_variance = self.encoder(x.flatten(1)).chunk(2, dim=1)
+        return mean, log_variance.clamp(-12, 8)
+
+    def expected(self, z: Tensor) -> Tensor:
+        """The expected `x` `(B, *input.shape)` given latents `(B, latent)`."""
+        return expectation(self.input.likelihood, self.decoder(z)).unflatten(1, self.input.shape)
+
+    def loss(self, x: Tensor, role: str) -> tuple[Tensor, Terms]:
+        mean, log_variance = self.posterior(x)
+        z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)  # (B, latent)
+        reconstruction = reconstruction_loss(self.input.likelihood, self.decoder(z), x)
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
+        warmth = min(1.0, (int(self.steps) + 1) / (self.params.warm_up_steps + 1)) if self.training else 1.0
+        return reconstruction + self.params.beta * warmth * kl, {"reconstruction": reconstruction, "kl": kl}
+
+    def after_step(self) -> None:
+        self.steps += 1
+
+    def fit_hash(self, rows: Rows) -> None:
+        self.rotation.fit(rows, lambda x: self.posterior(x.to(self.device))[0], "itq")
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.rotation.logits(self.posterior(x)[0])
+
+    def decode(self, bits: Tensor) -> Tensor:
+        return self.expected(self.rotation.restore(bits))
+
+    def sample(self, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
+        return self.expected(temperature * torch.randn(n, self.params.latent, generator=generator))
+
+    def vary(self, x: Tensor, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
+        mean, _ = self.posterior(x)
+        # Half the prior's spread: far enough to differ, near enough to resemble.
+        return self.expected(mean + 0.5 * temperature * torch.randn(n, self.params.latent, generator=generator))
+
+    def denoise(self, x: Tensor) -> Tensor:
+        return self.expected(self.posterior(x)[0])
+
+    def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
+        """A Markov chain that redraws the missing part (Rezende, Mohamed and Wierstra, ICML 2014, appendix F)."""
+        filled = torch.where(mask > 0, self.input_mean(x, mask), x)
+        for step in range(steps):
+            mean, log_variance = self.posterior(filled)
+            noise = torch.randn(mean.shape, generator=generator)
+            last = step == steps - 1
+            z = mean if last else mean + (0.5 * log_variance).exp() * noise
+            filled = torch.where(mask > 0, self.expected(z), x)
+        return filled
+
+    @staticmethod
+    def input_mean(x: Tensor, mask: Tensor) -> Tensor:
+        """The mean of each item's known part, as a first guess for the rest."""
+        known = 1 - mask
+        mean = (x * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+        return mean.view(-1, *[1] * (x.dim() - 1)).expand_as(x)

@@ -1,0 +1,101 @@
+"""Pictures in and out: the only file that knows Pillow.
+
+An image in memory is `(height, width, channels)` uint8 with 1 channel (grey) or 3 (RGB). Only PNG, JPEG and WebP
+are decoded, and only after the header has shown that the picture fits the pixel budget.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import InputTooLarge, InvalidInput
+
+Picture = NDArray[np.uint8]
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_PIXELS = 40_000_000
+"""Decoded as RGB this is 120 MB; every phone camera's pictures fit."""
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The picture encoded in `data`, upright, without transparency.
+
+    Raises `InvalidInput` for anything but a whole PNG, JPEG or WebP, `InputTooLarge` beyond `max_pixels`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise InputTooLarge(
+                    f"the image has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}; "
+                    "send it smaller"
+                )
+            return _to_array(ImageOps.exif_transpose(image))
+    except UnidentifiedImageError:
+        raise InvalidInput("the bytes are not a PNG, JPEG or WebP image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputTooLarge(f"the image is far beyond the limit of {max_pixels:,} pixels; send it smaller") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
+        raise InvalidInput(f"the image is broken: {error}") from None
+
+
+def _to_array(image: Image.Image) -> Picture:
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey, which convert("L") would clip
+        return (np.asarray(image, np.int64) // 257).clip(0, 255).astype(np.uint8)[:, :, None]
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    grey = image.mode in ("1", "L")
+    array = np.asarray(image.convert("L" if grey else "RGB"))
+    return array[:, :, None] if grey else array
+
+
+def read_image(path: Path) -> Picture:
+    """The picture in the file `path`."""
+    try:
+        return decode_image(path.read_bytes())
+    except InvalidInput as error:
+        raise type(error)(f"{path}: {error}") from None
+
+
+def fit_image(picture: Picture, height: int, width: int, channels: int) -> Picture:
+    """The whole picture resized to `(height, width, channels)`, averaging where it shrinks."""
+    if picture.shape[2] != channels:
+        mode = "RGB" if channels == 3 else "L"
+        picture = np.asarray(_image(picture).convert(mode)).reshape(*picture.shape[:2], channels)
+    if picture.shape[:2] == (height, width):
+        return picture
+    resized = _image(picture).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized).reshape(height, width, channels)
+
+
+def encode_png(picture: Picture) -> bytes:
+    """`picture` as the bytes of a PNG file."""
+    out = io.BytesIO()
+    _image(picture).save(out, format="PNG")
+    return out.getvalue()
+
+
+def contact_sheet(pictures: Sequence[Picture], *, tile: int = 64, gap: int = 4) -> Picture:
+    """All `pictures` on one sheet as square as can be, each enlarged to at least `tile` pixels a side."""
+    height, width, channels = pictures[0].shape
+    scale = max(1, -(-tile // max(height, width)))
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    rows = -(-len(pictures) // columns)
+    step_y, step_x = height * scale + gap, width * scale + gap
+    sheet = np.full((rows * step_y + gap, columns * step_x + gap, channels), 255, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = gap + place // columns * step_y, gap + place % columns * step_x
+        sheet[top : top + height * scale, left : left + width * scale] = picture.repeat(scale, 0).repeat(scale, 1)
+    return sheet
+
+
+def _image(picture: Picture) -> Image.Image:
+    return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)

@@ -1,0 +1,268 @@
+"""From items to tensors and back: the preprocessing that is part of a model.
+
+Each input kind is a module whose fitted numbers are buffers, so they are saved with the weights and count in the
+fingerprint: the same item means the same tensor for as long as the model exists. An item in memory is a
+`(height, width, channels)` uint8 array (image), a string (text) or a `(dim,)` float32 array (vector).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from torch import Tensor, nn
+
+from .errors import ArtefactDamaged, DataError, InvalidInput
+from .images import fit_image
+from .readers import Items
+
+MAX_SIDE = 256
+MAX_DIM = 65_536
+MAX_WORDS = 20_000
+
+
+class Rows:
+    """Preprocessed items at rest, made into tensors a batch at a time."""
+
+    def __init__(self, data: NDArray[Any] | csr_matrix, input: InputSpec) -> None:
+        self._data = data
+        self._input = input
+
+    def __len__(self) -> int:
+        return int(self._data.shape[0])
+
+    def take(self, places: NDArray[np.int64]) -> Tensor:
+        """The rows at `places` as a tensor `(len(places), *shape)`."""
+        return self._input.to_tensor(self._data[places])
+
+    def subset(self, places: NDArray[np.int64]) -> Rows:
+        """Only the rows at `places`."""
+        return Rows(self._data[places], self._input)
+
+
+class InputSpec(nn.Module):
+    """One kind of input: how items become tensors `(n, *shape)` and how tensors become items."""
+
+    kind: ClassVar[str]
+    likelihood: ClassVar[str]
+    """How a reconstruction is judged: "bernoulli", "gaussian" or "multinomial" (see `layers`)."""
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Numbers in one row: the product of `shape`."""
+        return int(np.prod(self.shape))
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, items: Items) -> Self:
+        """The preprocessing that suits `items`."""
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """The module that `config` describes, its buffers still to be loaded. Raises `ArtefactDamaged`."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """All that `from_config` needs, as JSON."""
+
+    @abstractmethod
+    def rest(self, items: Items) -> NDArray[Any] | csr_matrix:
+        """Items in compact form, one a row. Raises `InvalidInput` with the position of the first bad one."""
+
+    @abstractmethod
+    def to_tensor(self, data: Any) -> Tensor:
+        """Compact rows as a float32 tensor `(n, *shape)`."""
+
+    @abstractmethod
+    def restore(self, x: Tensor) -> list[Any]:
+        """Tensors `(n, *shape)` as items."""
+
+    def rows(self, items: Items) -> Rows:
+        """Items preprocessed for training."""
+        return Rows(self.rest(items), self)
+
+    def tensor(self, items: Items) -> Tensor:
+        """Items as a float32 tensor `(n, *shape)`."""
+        return self.to_tensor(self.rest(items))
+
+
+class ImageInput(InputSpec):
+    """Images resized to one size, as `(channels, height, width)` in [0, 1]."""
+
+    kind = "image"
+    likelihood = "bernoulli"
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        super().__init__()
+        self.height, self.width, self.channels = height, width, channels
+        self.shape = (channels, height, width)
+
+    @classmethod
+    def fit(cls, items: Items, *, largest: int = 32) -> Self:
+        """The size that all the first hundred images share, when small; else `largest` square."""
+        first = [items[place].shape for place in range(min(len(items), 100))]
+        sizes = {shape[:2] for shape in first}
+        channels = 3 if any(shape[2] == 3 for shape in first) else 1
+        height, width = sizes.pop() if len(sizes) == 1 else (largest, largest)
+        if max(height, width) > largest:
+            height = width = largest
+        return cls(height, width, channels)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        height, width, channels = (_whole(config, name, MAX_SIDE) for name in ("height", "width", "channels"))
+        if channels not in (1, 3):
+            raise ArtefactDamaged(f"an image has 1 or 3 channels; the config says {channels}")
+        return cls(height, width, channels)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "height": self.height, "width": self.width, "channels": self.channels}
+
+    def rest(self, items: Items) -> NDArray[np.uint8]:
+        out = np.empty((len(items), self.height, self.width, self.channels), np.uint8)
+        for place, item in enumerate(items):
+            out[place] = fit_image(item, self.height, self.width, self.channels)
+        return out
+
+    def to_tensor(self, data: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(data.transpose(0, 3, 1, 2))).float() / 255
+
+    def restore(self, x: Tensor) -> list[NDArray[np.uint8]]:
+        pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
+        return list(pixels.permute(0, 2, 3, 1).numpy())
+
+
+class VectorInput(InputSpec):
+    """Vectors of one dimension, centred and scaled by numbers fitted on the training data."""
+
+    kind = "vector"
+    likelihood = "gaussian"
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.shape = (dim,)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    @classmethod
+    def fit(cls, items: Items) -> Self:
+        sample = np.stack([np.asarray(items[place], np.float32) for place in range(min(len(items), 50_000))])
+        spec = cls(sample.shape[1])
+        spec.mean.copy_(torch.from_numpy(sample.mean(0)))
+        spread = float((sample - sample.mean(0)).std())
+        if not spread > 0:
+            raise DataError("all the vectors are equal; there is nothing to learn from them")
+        spec.scale.fill_(spread)
+        return spec
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(_whole(config, "dim", MAX_DIM))
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "dim": self.dim}
+
+    def rest(self, items: Items) -> NDArray[np.float32]:
+        for place, item in enumerate(items):
+            if len(item) != self.dim:
+                raise InvalidInput(f"the model takes vectors of {self.dim} numbers; got {len(item)}", position=place)
+        out = np.asarray(items, np.float32).reshape(len(items), self.dim)
+        bad = np.flatnonzero(~np.isfinite(out).all(axis=1))
+        if len(bad):
+            raise InvalidInput("a vector holds numbers that are not finite in float32", position=int(bad[0]))
+        return out
+
+    def to_tensor(self, data: NDArray[np.float32]) -> Tensor:
+        return (torch.from_numpy(np.ascontiguousarray(data)) - self.mean.cpu()) / self.scale.cpu()
+
+    def restore(self, x: Tensor) -> list[NDArray[np.float32]]:
+        return list((x.detach() * self.scale + self.mean).numpy())
+
+
+class TextInput(InputSpec):
+    """Texts as L2-normalised tf-idf over a vocabulary frozen at fitting."""
+
+    kind = "text"
+    likelihood = "multinomial"
+    idf: Tensor
+
+    def __init__(self, vocabulary: Sequence[str]) -> None:
+        super().__init__()
+        self.vocabulary = list(vocabulary)
+        self.shape = (len(self.vocabulary),)
+        self.register_buffer("idf", torch.ones(len(self.vocabulary)))
+        self._tfidf: TfidfVectorizer | None = None
+
+    @staticmethod
+    def _vectorizer(**options: Any) -> TfidfVectorizer:
+        # Underscores part words, so that a query in plain words finds `read_lines`.
+        return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, token_pattern=r"[^\W_]{2,}", **options)
+
+    @classmethod
+    def fit(cls, items: Items, *, words: int = 10_000) -> Self:
+        tfidf = cls._vectorizer(max_features=words, min_df=2 if len(items) > 100 else 1, max_df=0.5)
+        try:
+            tfidf.fit(items)
+        except ValueError as error:
+            raise DataError(f"no vocabulary can be made of these texts: {error}") from None
+        spec = cls(tfidf.get_feature_names_out().tolist())
+        spec.idf.copy_(torch.from_numpy(tfidf.idf_))
+        return spec
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        words = config.get("vocabulary")
+        if (
+            not isinstance(words, list)
+            or not all(isinstance(word, str) for word in words)
+            or not 1 <= len(words) <= MAX_WORDS
+            or len(set(words)) != len(words)
+        ):
+            raise ArtefactDamaged(f"the config needs a vocabulary of 1 to {MAX_WORDS} distinct words")
+        return cls(words)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": self.kind, "vocabulary": self.vocabulary}
+
+    def rest(self, items: Items) -> csr_matrix:
+        if self._tfidf is None:  # once the buffer is loaded
+            self._tfidf = self._vectorizer(vocabulary=self.vocabulary)
+            self._tfidf.idf_ = self.idf.cpu().numpy()
+        return self._tfidf.transform(items)
+
+    def to_tensor(self, data: csr_matrix) -> Tensor:
+        return torch.from_numpy(data.toarray())
+
+    def restore(self, x: Tensor) -> list[str]:
+        """The twelve words that weigh most, heaviest first: a bag of words has no sentence to give back."""
+        top = x.detach().topk(min(12, len(self.vocabulary)), dim=1).indices
+        return [" ".join(self.vocabulary[word] for word in row) for row in top.tolist()]
+
+
+INPUTS: Mapping[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageInput, VectorInput, TextInput)}
+
+
+def input_from_config(config: Mapping[str, Any]) -> InputSpec:
+    """The input module that `config` describes. Raises `ArtefactDamaged`."""
+    kind = config.get("kind")
+    if not isinstance(kind, str) or kind not in INPUTS:
+        raise ArtefactDamaged(f"unknown input kind {kind!r}; this program knows {', '.join(INPUTS)}")
+    return INPUTS[kind].from_config(config)
+
+
+def _whole(config: Mapping[str, Any], name: str, largest: int) -> int:
+    value = config.get(name)
+    if type(value) is not int or not 1 <= value <= largest:
+        raise ArtefactDamaged(f"the config's {name} must be a whole number from 1 to {largest}; it is {value!r}")
+    return value

@@ -1,0 +1,209 @@
+"""Named, versioned models on disk, with aliases.
+
+Layout: `<root>/<name>/<version>/` holds an artefact, `<root>/<name>/names.json` the aliases and the next version
+number, so that a deleted version's number is never given again. A reference is `name` (its `champion` alias, else
+the newest version), `name:3` or `name@alias`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import threading
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .artefact import Artefact, load_model, read_artefact, sync_folder
+from .base import Model
+from .errors import ArtefactDamaged, InvalidParams, UnknownModel
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_REFERENCE = re.compile(rf"({NAME.pattern})(?::([1-9][0-9]{{0,8}})|@({NAME.pattern}))?")
+_NAMES = "names.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version of one model."""
+
+    name: str
+    version: int
+    aliases: Sequence[str]
+    artefact: Artefact
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}:{self.version}"
+
+    @property
+    def fingerprint(self) -> str:
+        return self.artefact.fingerprint
+
+
+def check_name(name: str) -> None:
+    """Raise `InvalidParams` unless `name` can name a model or an alias."""
+    if not NAME.fullmatch(name):
+        raise InvalidParams(
+            "a name has 1 to 63 characters: lower-case letters, digits, '-' and '_', starting with a letter or digit"
+        )
+
+
+class Registry:
+    """Every model under `root`. Safe to use from many threads of one process."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._lock = threading.RLock()
+        self._entries: dict[str, dict[int, Artefact]] = {}
+        self._loaded: dict[str, Model] = {}
+        self.damaged: dict[str, str] = {}
+        root.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(root.iterdir()):
+            if folder.is_dir() and NAME.fullmatch(folder.name):
+                self._scan(folder)
+
+    def _scan(self, folder: Path) -> None:
+        versions: dict[int, Artefact] = {}
+        for entry in folder.iterdir():
+            if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():  # left half-made or half-deleted
+                shutil.rmtree(entry)
+            elif entry.is_dir() and entry.name.isdecimal():
+                try:
+                    versions[int(entry.name)] = read_artefact(entry)
+                except ArtefactDamaged as error:
+                    self.damaged[f"{folder.name}:{entry.name}"] = str(error)
+        if versions:
+            self._entries[folder.name] = versions
+
+    # -- finding -------------------------------------------------------------------------------------------
+
+    def list(self) -> list[Entry]:
+        """Every version of every model, by name, newest first."""
+        with self._lock:
+            return [
+                self._entry(name, version)
+                for name in sorted(self._entries)
+                for version in sorted(self._entries[name], reverse=True)
+            ]
+
+    def get(self, reference: str) -> Entry:
+        """The version that `reference` names. Raises `UnknownModel`."""
+        match = _REFERENCE.fullmatch(reference)
+        if match is None:
+            raise UnknownModel(f"{reference[:100]!r} is not a model reference; write name, name:3 or name@alias")
+        name, number, alias = match.groups()
+        with self._lock:
+            versions = self._entries.get(name)
+            if not versions:
+                raise UnknownModel(f"there is no model {name!r}; GET /models lists them{self._why(name)}")
+            aliases = self._names(name)["aliases"]
+            if alias is not None and alias not in aliases:
+                known = ", ".join(aliases) or "none"
+                raise UnknownModel(f"model {name!r} has no alias {alias!r}; its aliases are: {known}")
+            version = int(number) if number else aliases.get(alias or "champion", max(versions))
+            if version not in versions:
+                raise UnknownModel(
+                    f"model {name!r} has no version {version}; it has {', '.join(map(str, sorted(versions)))}"
+                    f"{self._why(f'{name}:{version}')}"
+                )
+            return self._entry(name, version)
+
+    def by_fingerprint(self, fingerprint: str) -> Entry:
+        """A version with this fingerprint. Raises `UnknownModel`."""
+        for entry in self.list():
+            if entry.fingerprint == fingerprint:
+                return entry
+        raise UnknownModel(
+            f"no model with fingerprint {fingerprint[:12]} is here any more; restore it, or fill a new collection"
+        )
+
+    def load(self, entry: Entry) -> Model:
+        """The model of `entry`, loaded once and kept. Raises `ArtefactDamaged`."""
+        with self._lock:
+            if entry.fingerprint not in self._loaded:
+                self._loaded[entry.fingerprint] = load_model(entry.artefact.folder)
+            return self._loaded[entry.fingerprint]
+
+    def _entry(self, name: str, version: int) -> Entry:
+        aliases = [alias for alias, target in self._names(name)["aliases"].items() if target == version]
+        return Entry(name, version, sorted(aliases), self._entries[name][version])
+
+    def _why(self, reference: str) -> str:
+        faults = [text for damaged, text in self.damaged.items() if damaged.split(":")[0] == reference.split(":")[0]]
+        return f" (damaged: {faults[0]})" if faults else ""
+
+    # -- changing ------------------------------------------------------------------------------------------
+
+    def draft(self, name: str) -> Path:
+        """A folder that does not exist yet, beside the versions of `name`, for `add` to take in."""
+        check_name(name)
+        return self._root / name / f".new-{uuid.uuid4().hex}"
+
+    def add(self, name: str, draft: Path) -> Entry:
+        """Make the artefact in `draft` the next version of `name`. Raises `ArtefactDamaged`, `InvalidParams`."""
+        check_name(name)
+        artefact = read_artefact(draft)
+        with self._lock:
+            names = self._names(name)
+            version = max([names["next"], *(number + 1 for number in self._entries.get(name, {}))])
+            self._save_names(name, {**names, "next": version + 1})
+            folder = self._root / name / str(version)
+            os.rename(draft, folder)
+            sync_folder(folder.parent)
+            self._entries.setdefault(name, {})[version] = Artefact(
+                folder, artefact.config, artefact.metrics, artefact.card, artefact.fingerprint
+            )
+            return self._entry(name, version)
+
+    def alias(self, reference: str, alias: str) -> Entry:
+        """Let `alias` name the version that `reference` names now. Raises `UnknownModel`, `InvalidParams`."""
+        check_name(alias)
+        with self._lock:
+            entry = self.get(reference)
+            names = self._names(entry.name)
+            self._save_names(entry.name, {**names, "aliases": {**names["aliases"], alias: entry.version}})
+            return self.get(f"{entry.name}:{entry.version}")
+
+    def delete(self, reference: str) -> Entry:
+        """Delete the version that `reference` names, with its aliases. Raises `UnknownModel`."""
+        with self._lock:
+            entry = self.get(reference)
+            names = self._names(entry.name)
+            aliases = {alias: target for alias, target in names["aliases"].items() if target != entry.version}
+            highest = max(names["next"], entry.version + 1)
+            self._save_names(entry.name, {"aliases": aliases, "next": highest})
+            gone = entry.artefact.folder.with_name(f".gone-{uuid.uuid4().hex}")
+            os.rename(entry.artefact.folder, gone)
+            sync_folder(gone.parent)
+            shutil.rmtree(gone)
+            del self._entries[entry.name][entry.version]
+            if not self._entries[entry.name]:
+                del self._entries[entry.name]
+            self._loaded.pop(entry.fingerprint, None)
+            return entry
+
+    def _names(self, name: str) -> dict[str, Any]:
+        path = self._root / name / _NAMES
+        if not path.exists():
+            return {"aliases": {}, "next": 1}
+        try:
+            names = json.loads(path.read_bytes())
+            return {"aliases": dict(names["aliases"]), "next": int(names["next"])}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtefactDamaged(f"{path}: {error}; delete the file to start without aliases") from None
+
+    def _save_names(self, name: str, names: Mapping[str, Any]) -> None:
+        folder = self._root / name
+        folder.mkdir(exist_ok=True)
+        draft = folder / f".new-{uuid.uuid4().hex}.json"
+        with draft.open("w") as file:
+            json.dump(names, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, folder / _NAMES)
+        sync_folder(folder)

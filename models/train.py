@@ -1,0 +1,243 @@
+"""One trainer for every family.
+
+For each batch and each of a model's roles, in order, it takes the gradient of `loss(x, role)` with respect to that
+role's parameters only and lets that role's optimiser step. After each epoch the codes of held-out items are searched
+in those of the training items, and the epoch that retrieves best is kept: the loss goes on falling long after
+retrieval has begun to fall. (A family made to generate keeps the epoch of the best held-out loss.) Where there are labels a hit is an item of the same
+label, else one of the nearest in input space.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.optim import Adam
+
+from . import measure
+from .base import Model
+from .errors import DataError, TrainingFailed
+from .inputs import Rows
+from .readers import Items
+
+_SMALLEST = 20
+_MOST_QUERIES, _MOST_DATABASE = 1000, 20_000
+_K = 10
+_REPORT_EVERY_S = 0.5
+_CLIP_NORM = 5.0
+
+
+class TrainConfig(BaseModel):
+    """The run, as opposed to the model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the data; by size when left out")
+    batch_size: int = Field(128, ge=2, le=65_536)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    patience: int = Field(12, ge=1, description="epochs without better retrieval after which training stops")
+    validation_share: float = Field(0.1, gt=0, le=0.5, description="held out to choose the epoch")
+    max_seconds: float | None = Field(None, gt=0, description="training stops at the end of the step then running")
+    seed: int = Field(0, ge=0, lt=2**63)
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+
+    def epochs_for(self, items: int) -> int:
+        """Enough passes for about 6,000 steps, between 8 and 150."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(8, min(150, math.ceil(6000 * self.batch_size / items)))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training stands. `retrieval` and the health of the bits are of the last finished epoch."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    losses: Mapping[str, float]
+    retrieval: float | None
+    best_epoch: int
+    bit_balance: float | None
+    distinct_codes: float | None
+    items_per_s: float
+    eta_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Validation:
+    """Held-out retrieval: precision@10 of held-out items searched among the training items."""
+
+    def __init__(
+        self, rows: Rows, labels: NDArray[np.str_] | None, share: float, generator: np.random.Generator
+    ) -> None:
+        order = generator.permutation(len(rows))
+        held = order[: max(1, min(_MOST_QUERIES, int(len(rows) * share)))]
+        train = np.sort(order[len(held) :])
+        database = np.sort(generator.permutation(train)[:_MOST_DATABASE])
+        self.train = rows.subset(train)
+        self._queries, self._database = rows.subset(np.sort(held)), rows.subset(database)
+        if labels is not None:
+            self.measure = f"precision@{_K} by label"
+            self._relevant = measure.same_label(labels[np.sort(held)], labels[database])
+        else:
+            self.measure = f"share of the {_K} nearest in input space among the {_K} nearest codes"
+            flat = [_all(part).flatten(1).numpy() for part in (self._queries, self._database)]
+            self._relevant = measure.nearest(flat[0], flat[1], _K)
+
+    def loss(self, model: Model) -> float:
+        """The held-out loss, all roles added up, with the same random draws every time."""
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(0)
+            x = _all(self._queries).to(model.device)
+            return sum(float(model.loss(x, role)[0]) for role in model.roles)
+
+    def __call__(self, model: Model) -> tuple[float, measure.BitHealth]:
+        queries, database = (np.packbits(_logits(model, part) > 0, axis=1) for part in (self._queries, self._database))
+        return measure.precision_at_k(queries, database, self._relevant, _K), measure.bit_health(database)
+
+
+def _all(rows: Rows) -> Tensor:
+    return rows.take(np.arange(len(rows)))
+
+
+@torch.no_grad()
+def _logits(model: Model, rows: Rows) -> NDArray[np.float32]:
+    starts = range(0, len(rows), 1024)
+    parts = [model.logits_of(rows.take(np.arange(at, min(at + 1024, len(rows))))) for at in starts]
+    return np.concatenate(parts)
+
+
+class Trainer:
+    """Trains one model in place. Deterministic for a seed on one machine: it seeds torch's global generator."""
+
+    def __init__(self, model: Model, config: TrainConfig) -> None:
+        self.model = model
+        self.config = config
+        self.metrics: dict[str, Any] = {}
+        """After `fit`: the held-out retrieval of the kept epoch, which one it was, and the health of its bits."""
+
+    def fit(self, items: Items, labels: Sequence[str] | None = None) -> Iterator[Progress]:
+        """Train on `items` and yield progress, at least once an epoch. Raises `DataError`, `TrainingFailed`."""
+        if len(items) < _SMALLEST:
+            raise DataError(f"training needs at least {_SMALLEST} items; got {len(items)}")
+        started = time.monotonic()
+        torch.manual_seed(self.config.seed)
+        order = np.random.default_rng(self.config.seed)
+        model = self.model.to(self._device())
+        names = None if labels is None else np.array(labels, dtype=np.str_)
+        validation = Validation(model.input.rows(items), names, self.config.validation_share, order)
+        rows = validation.train
+        model.prepare(rows)
+        if model.roles:
+            yield from self._epochs(rows, validation, order, started)
+        else:
+            with torch.no_grad():
+                model.fit_hash(rows)
+        model.eval()
+        model.to("cpu")
+        retrieval, health = validation(model)
+        self.metrics |= {
+            "retrieval": retrieval,
+            "retrieval_measure": validation.measure,
+            "bit_balance": health.balance,
+            "distinct_codes": health.distinct,
+            "bit_correlation": health.correlation,
+            "items": len(items),
+            "seconds": round(time.monotonic() - started, 2),
+        }
+
+    def _device(self) -> torch.device:
+        if self.config.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.config.device)
+
+    def _epochs(
+        self, rows: Rows, validation: Validation, order: np.random.Generator, started: float
+    ) -> Iterator[Progress]:
+        model, config = self.model, self.config
+        optimisers = {role: Adam(model.parameters_of(role), lr=config.learning_rate) for role in model.roles}
+        epochs = config.epochs_for(len(rows))
+        batches = max(1, len(rows) // config.batch_size)
+        best, best_epoch, best_state = -math.inf, 0, model.state_dict()
+        retrieval: float | None = None
+        health: measure.BitHealth | None = None
+        reported = step = 0.0
+        for epoch in range(1, epochs + 1):
+            model.train()
+            sums: dict[str, float] = {}
+            permutation = order.permutation(len(rows))
+            for batch, places in enumerate(np.array_split(permutation, batches), start=1):
+                losses = self._step(rows.take(np.sort(places)), optimisers, epoch)
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + value
+                step += 1
+                now = time.monotonic()
+                out_of_time = config.max_seconds is not None and now - started > config.max_seconds
+                if batch == batches or out_of_time:
+                    retrieval, health = self._evaluate(rows, validation)
+                    score = retrieval if model.chosen_by == "retrieval" else -validation.loss(model)
+                    if score > best:
+                        best, best_epoch, best_state = score, epoch, copy.deepcopy(model.state_dict())
+                if batch == batches or out_of_time or now - reported > _REPORT_EVERY_S:
+                    reported = now
+                    elapsed = max(time.monotonic() - started, 1e-9)
+                    yield Progress(
+                        epoch=epoch,
+                        epochs=epochs,
+                        step=int(step),
+                        steps=epochs * batches,
+                        losses={name: value / batch for name, value in sums.items()},
+                        retrieval=retrieval,
+                        best_epoch=best_epoch,
+                        bit_balance=health.balance if health else None,
+                        distinct_codes=health.distinct if health else None,
+                        items_per_s=step * len(rows) / batches / elapsed,
+                        eta_s=elapsed / step * (epochs * batches - step),
+                    )
+                if out_of_time:
+                    break
+            if out_of_time or epoch - best_epoch >= config.patience:
+                break
+        model.load_state_dict(best_state)
+        self.metrics |= {"best_epoch": best_epoch, "epochs_run": epoch}
+
+    def _step(self, x: Tensor, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
+        model = self.model
+        x = x.to(model.device)
+        out: dict[str, float] = {}
+        for role, optimiser in optimisers.items():
+            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
+                loss, terms = model.loss(x, role)
+            if not torch.isfinite(loss):
+                raise TrainingFailed(
+                    f"the loss of role {role!r} became {float(loss)} in epoch {epoch}; "
+                    "lower learning_rate, or look for extreme values in the data"
+                )
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * math.sqrt(len(parameters)))
+            optimiser.step()
+            out |= {name: float(value.detach()) for name, value in terms.items()}
+        model.after_step()
+        return out
+
+    def _evaluate(self, rows: Rows, validation: Validation) -> tuple[float, measure.BitHealth]:
+        self.model.eval()
+        with torch.no_grad():
+            self.model.fit_hash(rows)
+        return validation(self.model)
