@@ -35,7 +35,8 @@ def pack(logits: NDArray[Any]) -> Codes:
     check_width(logits.shape[-1])
     if not np.isfinite(logits).all():
         raise InvalidCode("a logit is not finite, so the item has no code; check the input and the model")
-    return np.packbits(logits > 0, axis=-1)
+    codes: Codes = np.packbits(logits > 0, axis=-1)
+    return codes
 
 
 def unpack(codes: Codes) -> NDArray[np.uint8]:

@@ -148,8 +148,7 @@ class Store:
             try:
                 db = self._idle.get_nowait()
             except queue.Empty:
-                uri = f"{self.path.resolve().as_uri()}?mode=ro"
-                db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+                db = _connect_read_only(self.path)
             try:
                 db.execute("BEGIN")
                 yield Reader(db)
@@ -160,6 +159,23 @@ class Store:
                     db.close()
                 else:
                     self._idle.put(db)
+
+
+def _connect_read_only(path: Path) -> sqlite3.Connection:
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+
+
+@contextmanager
+def read_only(path: Path) -> Iterator[Reader]:
+    """One committed state of the store file `path`, for a process other than the one that owns it."""
+    with _faults(path):
+        db = _connect_read_only(path)
+        try:
+            db.execute("BEGIN")
+            yield Reader(db)
+        finally:
+            db.close()
 
 
 class Reader:

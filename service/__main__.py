@@ -1,0 +1,19 @@
+"""The command `hammingbird`, also as `python -m service`."""
+
+from __future__ import annotations
+
+import os
+
+
+def main() -> None:
+    """Set the OpenMP policy, which must happen before torch or FAISS are loaded, then run the command line."""
+    # Threads that spin while they wait cost a request a hundred times its own work on a busy machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+    from .cli import app
+
+    app()
+
+
+if __name__ == "__main__":
+    main()

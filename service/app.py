@@ -1,0 +1,97 @@
+"""The application: engine, middleware, routes and error handlers put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
+
+from . import __version__, errors
+from .engine import Engine
+from .jobs import JobStore, Runner
+from .limits import BodyLimits
+from .observability import Metrics, Observe
+from .routes import collections, create, health, ingest, jobs, models, search
+from .settings import Settings
+
+_DESCRIPTION = """
+Semantic hashing: a model learns binary codes from your own items; search finds what is near in Hamming distance,
+exactly. Every error is an RFC 9457 problem that says what was wrong and what to do.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service over `settings.data_dir`. Raises `DataDirectoryError` where that cannot be used."""
+    settings = settings or Settings()
+    engine = Engine(settings)
+    runner = Runner(
+        JobStore(settings.data_dir / "jobs.db"),
+        engine.registry,
+        threads=settings.threads,
+        most_waiting=settings.max_jobs_waiting,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        runner.close()
+        engine.close()
+
+    app = FastAPI(
+        title="Hammingbird",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+        responses={
+            "4XX": {"description": "The request is at fault", "content": {errors.MEDIA_TYPE: {"schema": _PROBLEM}}},
+            "5XX": {"description": "The service is at fault", "content": {errors.MEDIA_TYPE: {"schema": _PROBLEM}}},
+        },
+    )
+    app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
+    for part in (ingest, search, create, collections, models, jobs, health):
+        app.include_router(part.router)
+    errors.install(app)
+    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(Observe, metrics=app.state.metrics)
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    _share_schemas(app)
+    return app
+
+
+_PROBLEM: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
+            },
+        },
+    },
+}
+
+
+def _share_schemas(app: FastAPI) -> None:
+    """Put the schemas of bodies that a route parses itself among the document's components."""
+    make = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = make()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(ingest.SHARED_SCHEMAS)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,134 @@
+"""What the commands share: the application, the data directory option, errors in one line, progress bars.
+
+Heavy imports (torch, FAISS) happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from models.train import Progress as TrainingProgress
+
+    from ..engine import Engine
+    from ..settings import Settings
+
+app = typer.Typer(
+    name="hammingbird",
+    help="Learn binary codes from your own items, search them exactly, decode them back.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+DataDir = Annotated[
+    Path,
+    typer.Option("--data-dir", envvar="HAMMINGBIRD_DATA_DIR", help="Folder that holds everything the service keeps."),
+]
+DEFAULT_DATA_DIR = Path("hammingbird-data")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def friendly(command: Callable[P, R]) -> Callable[P, R]:
+    """Let the errors that we know end the command with one clear line and exit code 1."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        from index.errors import HammingIndexError
+        from models.errors import ModelsError
+
+        from ..errors import ServiceError
+
+        try:
+            return command(*args, **kwargs)
+        except (HammingIndexError, ModelsError, ServiceError) as error:
+            errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+
+    return run
+
+
+def settings_for(data_dir: Path, **changes: Any) -> Settings:
+    """Settings from the environment with what the command line says on top."""
+    from ..settings import Settings
+
+    return Settings(data_dir=data_dir, **changes)
+
+
+@contextmanager
+def open_engine(data_dir: Path) -> Iterator[Engine]:
+    """The engine over `data_dir`, which no other process may hold meanwhile."""
+    import torch
+
+    from ..engine import Engine
+
+    settings = settings_for(data_dir)
+    torch.set_num_threads(settings.threads)
+    with Engine(settings) as engine:
+        yield engine
+
+
+def print_json(value: Any) -> None:
+    """`value` as JSON on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on a terminal, a plain line every tenth elsewhere; call it with (done, note)."""
+    if errors.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=errors) as progress:
+            task = progress.add_task(what, total=total, note="")
+            yield lambda done, note: progress.update(task, completed=done, note=note)
+        return
+    shown = -1
+
+    def plain(done: float, note: str) -> None:
+        nonlocal shown
+        tenth = int(10 * done / max(total, 1))
+        if tenth > shown:
+            shown = tenth
+            errors.print(f"{what} {min(100, 10 * tenth)}% {note}", highlight=False, soft_wrap=True)
+
+    yield plain
+
+
+def follow(what: str, training: Iterator[TrainingProgress]) -> None:
+    """Run a training to its end under a progress bar."""
+    first = next(training, None)
+    if first is None:  # fitted in closed form
+        errors.print(f"{what}: fitted in closed form", highlight=False)
+        return
+    with bar(what, first.steps) as show:
+        show(first.step, _note(first))
+        step = first
+        for step in training:
+            show(step.step, _note(step))
+        show(step.steps, f"{_note(step)}, best epoch {step.best_epoch}")
+
+
+def _note(progress: TrainingProgress) -> str:
+    losses = ", ".join(f"{name} {value:.2f}" for name, value in progress.losses.items())
+    retrieval = "" if progress.retrieval is None else f", precision@10 {progress.retrieval:.3f}"
+    return f"epoch {progress.epoch}: {losses}{retrieval}, {progress.items_per_s:,.0f} items/s"

@@ -1,0 +1,88 @@
+"""hammingbird demo"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from ..examples import DIGIT, QUESTION
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine
+from .items import ingest_dataset
+from .serve import run
+
+
+@dataclass(frozen=True)
+class _Part:
+    model: str
+    family: str
+    bits: int
+    data: str
+    params: dict[str, Any]
+    collection: str | None = None
+
+
+_PARTS = (
+    _Part("digits-hash", "binary-autoencoder", 64, "digits", {}, "digits"),
+    _Part("digits-vae", "vae", 64, "digits", {}),
+    _Part("digits-denoise", "denoising-autoencoder", 64, "digits", {}),
+    _Part("docs-hash", "binary-autoencoder", 128, "python-docs", {}, "python-docs"),
+)
+
+
+@app.command()
+@friendly
+def demo(
+    host: Annotated[str, typer.Option(envvar="HAMMINGBIRD_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="HAMMINGBIRD_PORT", help="Port to listen on.")] = 8000,
+    serve: Annotated[bool, typer.Option(help="Serve afterwards, or only prepare the data directory.")] = True,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Train on handwritten digits and Python's documentation, ingest both, and serve. Example: hammingbird demo
+
+    What is already there is kept, so a second start serves at once.
+    """
+    from models.data import load
+    from models.errors import UnknownModel
+
+    from ..training import Training, train
+
+    with open_engine(data_dir) as engine:
+        for part in _PARTS:
+            try:
+                engine.registry.get(part.model)
+            except UnknownModel:
+                draft = engine.registry.draft(part.model)
+                training = Training(part.model, part.family, part.bits, part.params)
+                follow(f"training {part.model}", train(training, load(part.data), draft))
+                engine.registry.add(part.model, draft)
+            if part.collection is not None:
+                known = engine.catalogue.all().get(part.collection)
+                items = engine.registry.get(part.model).artefact.metrics["items"]
+                if known is None or len(known) < items:  # a first run that was broken off is completed
+                    ingest_dataset(engine, load(part.data), part.collection, part.model)
+    if serve:
+        _say_what_to_try(host, port)
+        run(host, port, data_dir)
+
+
+def _say_what_to_try(host: str, port: int) -> None:
+    address = f"http://{host}:{port}"
+    search = {"collection": "digits", "query": {"image": DIGIT}, "k": 5}
+    question = {"collection": "python-docs", "query": {"text": QUESTION}, "k": 5}
+    sixteen = {"model": "digits-vae", "n": 16, "seed": 7}
+    lines = [
+        ("Find digits like this one", _curl(address, "search", search)),
+        (f'Find documentation about "{QUESTION}"', _curl(address, "search", question)),
+        ("Generate sixteen digits", f"{_curl(address, 'generate', sixteen)} -H 'accept: image/png' -o digits.png"),
+    ]
+    errors.print(f"\nServing on {address}, its API described at {address}/docs. Try:", highlight=False)
+    for what, line in lines:
+        # Not wrapped and not coloured, so that it can be pasted.
+        console.print(f"\n# {what}\n{line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _curl(address: str, route: str, body: dict[str, Any]) -> str:
+    return f"curl -s {address}/{route} -H 'content-type: application/json' -d '{json.dumps(body)}'"

@@ -1,0 +1,126 @@
+"""hammingbird ingest, hammingbird search"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, friendly, open_engine, print_json
+
+if TYPE_CHECKING:
+    from models.data import Dataset
+
+    from ..engine import Engine
+    from ..schemas import IngestReply
+
+_BATCH = 500
+
+
+@app.command()
+@friendly
+def ingest(
+    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs), a file or a folder.")],
+    collection: Annotated[str, typer.Option(help="Collection to store the items in.")],
+    model: Annotated[
+        str | None, typer.Option(help="Model that makes the codes; needed only for a new collection.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Store items. Example: hammingbird ingest --data ./photos --collection photos --model photos-hash"""
+    from models.data import load
+
+    with open_engine(data_dir) as engine:
+        counts = ingest_dataset(engine, load(data), collection, model)
+    if as_json:
+        print_json({"collection": collection, **counts})
+    else:
+        console.print(f"{collection}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
+
+
+def ingest_dataset(engine: Engine, data: Dataset, collection: str, model: str | None) -> dict[str, int]:
+    """Store a whole data set in batches under a progress bar; returns how many were created, updated, unchanged."""
+    from ..ingest import ingest as store
+
+    counts = {"created": 0, "updated": 0, "unchanged": 0}
+    with bar(f"ingesting into {collection}", len(data)) as show:
+        for start in range(0, len(data), _BATCH):
+            places = range(start, min(start + _BATCH, len(data)))
+            reply: IngestReply = store(engine, collection, model, [_item(data, place) for place in places])
+            for name in counts:
+                counts[name] += getattr(reply, name)
+            show(places.stop, "")
+    return counts
+
+
+def _item(data: Dataset, place: int) -> Any:
+    from models.images import encode_png
+
+    from ..schemas import IngestItem
+
+    item = data.items[place]
+    given: dict[str, Any] = {"text": item} if data.kind == "text" else {}
+    if data.kind == "image":
+        given = {"image": base64.b64encode(encode_png(item)).decode()}
+    elif data.kind == "vector":
+        given = {"vector_b64": base64.b64encode(item.astype("<f4").tobytes()).decode()}
+    return IngestItem(id=data.ids[place], payload=data.payload(place), **given)
+
+
+@app.command()
+@friendly
+def search(
+    collection: Annotated[str, typer.Option(help="Collection to search in.")],
+    text: Annotated[str | None, typer.Option(help="Find items like this text.")] = None,
+    image: Annotated[
+        Path | None, typer.Option(help="Find items like this picture.", exists=True, dir_okay=False)
+    ] = None,
+    vector: Annotated[str | None, typer.Option(help="Find items like this vector, a JSON list of numbers.")] = None,
+    code: Annotated[str | None, typer.Option(help="Find items near this code, in hexadecimal.")] = None,
+    id: Annotated[str | None, typer.Option(help="Find items like this stored item.")] = None,
+    k: Annotated[int | None, typer.Option("-k", help="At most so many hits.")] = None,
+    radius: Annotated[int | None, typer.Option(help="Everything within this Hamming distance, inclusive.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the reply as JSON.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Search exactly. Example: hammingbird search --collection photos --image query.jpg -k 5"""
+    from pydantic import ValidationError
+
+    from ..schemas import SearchRequest
+    from ..search import search as run
+
+    given: dict[str, Any] = {"text": text, "code": code, "id": id}
+    if image is not None:
+        given["image"] = base64.b64encode(image.read_bytes()).decode()
+    if vector is not None:
+        given["vector"] = _numbers(vector)
+    query = {name: value for name, value in given.items() if value is not None}
+    if len(query) != 1:
+        raise typer.BadParameter("give exactly one of --text, --image, --vector, --code, --id")
+    try:
+        request = SearchRequest.model_validate({"collection": collection, "query": query, "k": k, "radius": radius})
+    except ValidationError as error:
+        raise typer.BadParameter(error.errors()[0]["msg"]) from None
+    with open_engine(data_dir) as engine:
+        reply = run(engine, request)
+    if as_json:
+        print_json(reply.model_dump())
+        return
+    table = Table("distance", "id", "payload", title=f"{reply.total} items, query code {reply.code}")
+    for hit in reply.hits:
+        table.add_row(
+            str(hit.distance), hit.id, json.dumps(hit.payload, ensure_ascii=False)[:120] if hit.payload else ""
+        )
+    console.print(table)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(value) for value in json.loads(text)]
+    except (ValueError, TypeError):
+        raise typer.BadParameter("--vector must be a JSON list of numbers") from None

@@ -1,0 +1,43 @@
+"""hammingbird serve"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .base import DEFAULT_DATA_DIR, DataDir, app, friendly, settings_for
+
+
+@app.command()
+@friendly
+def serve(
+    host: Annotated[str, typer.Option(envvar="HAMMINGBIRD_HOST", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar="HAMMINGBIRD_PORT", help="Port to listen on; 0 takes a free one.")] = 8000,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Serve the REST API. Example: hammingbird serve --port 8000 --data-dir ./hammingbird-data"""
+    run(host, port, data_dir)
+
+
+def run(host: str, port: int, data_dir: Path) -> None:
+    """Serve until a signal ends it; requests in flight are finished."""
+    import torch
+    import uvicorn
+
+    from ..app import create_app
+    from ..observability import configure_logging
+
+    settings = settings_for(data_dir, host=host, port=port)
+    torch.set_num_threads(settings.threads)
+    configure_logging(settings.log_level)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )

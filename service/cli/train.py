@@ -1,0 +1,53 @@
+"""hammingbird train"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, follow, friendly, open_engine, print_json
+
+
+@app.command()
+@friendly
+def train(
+    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs), a file or a folder.")],
+    name: Annotated[str, typer.Option(help="Name of the model; training again makes the next version.")],
+    family: Annotated[str, typer.Option(help="Model family; `hammingbird models --families` lists them.")] = (
+        "binary-autoencoder"
+    ),
+    bits: Annotated[int, typer.Option(help="Width of the codes: a multiple of 8, 8 to 1024.")] = 64,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value; repeatable.")] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Train a model. Example: hammingbird train --data ./photos --name photos-hash --bits 64"""
+    from models.data import load
+
+    from ..training import Training, check
+    from ..training import train as run
+
+    training = Training(name, family, bits, dict(map(_parameter, set_ or [])), seed)
+    check(training)
+    with open_engine(data_dir) as engine:
+        draft = engine.registry.draft(name)
+        follow(f"training {name}", run(training, load(data), draft))
+        entry = engine.registry.add(name, draft)
+    metrics = entry.artefact.metrics
+    if as_json:
+        print_json({"model": entry.reference, "fingerprint": entry.fingerprint, "metrics": dict(metrics)})
+    else:
+        console.print(f"{entry.reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}", highlight=False)
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"write name=value; got {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value

@@ -1,0 +1,120 @@
+"""From API inputs to items in memory and back."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputTooLarge, InvalidInput
+from models.images import decode_image, encode_png
+
+from .schemas import IngestItem, Input, Output
+from .settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """An item of `kind` in memory, and the bytes that are kept of it."""
+
+    kind: str
+    item: Any
+    kept: bytes
+
+
+def decode(value: Input | IngestItem, kind: str, settings: Settings) -> Decoded:
+    """The item in `value`, for a model that takes `kind`. Raises `InvalidInput`."""
+    given = next(name for name in value.given() if name != "id")
+    if given.removesuffix("_b64") != kind:
+        raise InvalidInput(f"the model takes {kind} input; got {given}")
+    if kind == "image":
+        return from_bytes(_base64(value.image, "image"), kind, settings)
+    if kind == "text":
+        return from_bytes((value.text or "").encode(), kind, settings)
+    if value.vector is not None:
+        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `rest` refuses
+            return _vector(np.asarray(value.vector, np.float64).astype("<f4"), settings)
+    return from_bytes(_base64(value.vector_b64, "vector_b64"), kind, settings)
+
+
+def from_bytes(data: bytes, kind: str, settings: Settings) -> Decoded:
+    """The item of `kind` whose kept form or file is `data`. Raises `InvalidInput`."""
+    if kind == "image":
+        return Decoded(kind, decode_image(data, max_pixels=settings.max_image_pixels), data)
+    if kind == "vector":
+        if not data or len(data) % 4:
+            raise InvalidInput(f"a vector has 4 bytes a number; got {len(data)} bytes")
+        return _vector(np.frombuffer(data, "<f4"), settings)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"the text is not UTF-8: {error.reason} at byte {error.start}") from None
+    if len(text) > settings.max_text_chars:
+        raise InputTooLarge(
+            f"the text has {len(text):,} characters, the limit is {settings.max_text_chars:,} (max_text_chars); "
+            "split it into passages"
+        )
+    if not text.strip():
+        raise InvalidInput("the text is empty")
+    return Decoded(kind, text, data)
+
+
+def _vector(vector: NDArray[np.float32], settings: Settings) -> Decoded:
+    if len(vector) > settings.max_vector_dim:
+        raise InputTooLarge(f"the vector has {len(vector)} numbers, the limit is {settings.max_vector_dim}")
+    return Decoded("vector", vector, vector.tobytes())
+
+
+def _base64(text: str | None, field: str) -> bytes:
+    try:
+        return base64.b64decode(text or "", validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInput(f"{field} is not base64: {error}") from None
+
+
+_ENCODERS: dict[str, Callable[[Any], Output]] = {
+    "image": lambda item: Output(image=base64.b64encode(encode_png(item)).decode()),
+    "text": lambda item: Output(text=item),
+    "vector": lambda item: Output(vector=[round(float(value), 7) for value in item]),
+}
+
+
+def encode(kind: str, item: Any) -> Output:
+    """An item made by a model as API output."""
+    return _ENCODERS[kind](item)
+
+
+def kept_output(kind: str, kept: bytes) -> Output:
+    """A kept input as it came: an image's own file, not a re-encoding."""
+    if kind == "image":
+        return Output(image=base64.b64encode(kept).decode())
+    if kind == "vector":
+        return Output(vector=np.frombuffer(kept, "<f4").tolist())
+    return Output(text=kept.decode())
+
+
+def mask_for(mask: str | list[Any], item: Any, kind: str, settings: Settings) -> NDArray[np.float32]:
+    """The mask in the shape of `item` less its channels: 1 where a value is missing. Raises `InvalidInput`."""
+    if kind == "text":
+        raise InvalidInput("a text has no mask: leave words out instead")
+    if isinstance(mask, str):
+        if kind != "image":
+            raise InvalidInput("a mask in PNG is for images; give a list of 0 and 1")
+        picture = decode_image(_base64(mask, "mask"), max_pixels=settings.max_image_pixels)
+        out: NDArray[np.float32] = (picture.mean(axis=2) >= 128).astype(np.float32)
+    else:
+        try:
+            out = np.array(mask, np.float32)
+        except (ValueError, TypeError):
+            raise InvalidInput("the mask must be lists of 0 and 1, of equal lengths") from None
+    shape = item.shape[:2] if kind == "image" else item.shape
+    if out.shape != shape:
+        raise InvalidInput(f"the mask has shape {list(out.shape)}, the input {list(shape)}; they must be equal")
+    if not np.isin(out, (0, 1)).all():
+        raise InvalidInput("the mask holds 0 (known) and 1 (missing) only")
+    return out

@@ -1,0 +1,131 @@
+"""The engine: models, collections and jobs of one data directory, and the path from an input to its code.
+
+Plain synchronous Python that knows no HTTP. One process owns the directory for as long as the engine is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from index import Catalogue, Codes, Collection, CollectionConfig, ModelKey, from_hex, pack
+from models.base import Model, capabilities
+from models.errors import InvalidInput
+from models.registry import Entry, Registry
+
+from .codecs import decode
+from .datadir import DataDirectory
+from .errors import CapabilityMissing, InUse, InvalidRequest
+from .schemas import Input
+from .settings import Settings
+
+
+class Engine:
+    """Everything that the service does, over one data directory. Safe to use from many threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Lock and open the data directory. Raises `DataDirectoryError`."""
+        self.settings = settings
+        self._directory = DataDirectory(settings.data_dir)
+        self.registry = Registry(settings.data_dir / "models")
+        self.catalogue = Catalogue(settings.data_dir / "collections")
+
+    def close(self) -> None:
+        self.catalogue.close()
+        self._directory.release()
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- models and collections ------------------------------------------------------------------------------
+
+    def model_of(self, collection: Collection) -> tuple[Entry, Model]:
+        """The model that fills `collection`, found by fingerprint. Raises `UnknownModel`, `InvalidRequest`."""
+        key = collection.config.model
+        if key is None:
+            raise InvalidRequest(f"collection {collection.name!r} has no model: it takes and searches ready-made codes")
+        entry = self.registry.by_fingerprint(key.fingerprint)
+        return entry, self.registry.load(entry)
+
+    def create_collection(self, name: str, model: str | None, bits: int | None, keep_inputs: bool) -> Collection:
+        """An empty collection for the codes of `model`, or for ready-made codes of `bits`."""
+        if (model is None) == (bits is None):
+            raise InvalidRequest("a collection needs either a model or, for ready-made codes, a number of bits")
+        if model is None:
+            return self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
+        entry = self.registry.get(model)
+        return self.catalogue.create(_config(name, self.registry.load(entry).bits, key_of(entry), keep_inputs))
+
+    def delete_model(self, reference: str) -> Entry:
+        """Delete a model version. Raises `InUse` while a collection was filled by it."""
+        entry = self.registry.get(reference)
+        users = [
+            name
+            for name, collection in self.catalogue.all().items()
+            if collection.config.model and collection.config.model.fingerprint == entry.fingerprint
+        ]
+        if users:
+            raise InUse(f"{entry.reference} fills {', '.join(users)}; delete or re-encode these collections first")
+        return self.registry.delete(f"{entry.name}:{entry.version}")
+
+    def require(self, entry: Entry, capability: str) -> Model:
+        """The model of `entry`, which must have `capability`. Raises `CapabilityMissing` naming those that do."""
+        model = self.registry.load(entry)
+        if capability not in capabilities(type(model)):
+            able = sorted(name for name, family in Model.registered.items() if capability in capabilities(family))
+            raise CapabilityMissing(
+                f"{entry.reference} is a {model.family}, which cannot {capability}; these can: {', '.join(able)}"
+            )
+        return model
+
+    # -- from inputs to codes --------------------------------------------------------------------------------
+
+    def code_of(self, value: Input, collection: Collection) -> Codes:
+        """The code `(bits / 8,)` that `value` has in `collection`."""
+        if value.code is not None:
+            return from_hex(value.code, collection.bits)
+        if value.id is not None:
+            return np.frombuffer(collection.get(value.id).code, np.uint8)
+        _, model = self.model_of(collection)
+        decoded = decode(value, model.input.kind, self.settings)
+        code: Codes = self.encode(model, [decoded.item])[0]
+        return code
+
+    def encode(self, model: Model, items: Sequence[Any]) -> Codes:
+        """Codes `(n, bits / 8)` of items in memory. Raises `InvalidInput` with the position of a bad one."""
+        return pack(model.logits(items))
+
+    def encode_each(self, model: Model, items: Sequence[Any]) -> tuple[Codes, dict[int, InvalidInput]]:
+        """Codes of all items, and the errors by position; the code of an item with an error is meaningless."""
+        good = list(range(len(items)))
+        errors: dict[int, InvalidInput] = {}
+        codes = np.zeros((len(items), model.bits // 8), np.uint8)
+        while good:
+            try:
+                codes[good] = self.encode(model, [items[place] for place in good])
+                break
+            except InvalidInput as error:
+                if error.position is None:
+                    raise
+                errors[good.pop(error.position)] = error
+        return codes, errors
+
+
+def key_of(entry: Entry) -> ModelKey:
+    """What a collection remembers of its model."""
+    return ModelKey(entry.name, entry.version, entry.fingerprint)
+
+
+def _config(name: str, bits: int, model: ModelKey | None, keep_inputs: bool) -> CollectionConfig:
+    return CollectionConfig(name, bits, model, keep_inputs, now())
+
+
+def now() -> str:
+    """The time as RFC 3339 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,176 @@
+"""From exceptions to RFC 9457 problems: one table, one shape, on every route.
+
+The body never repeats what the client sent: a field at fault is named by its JSON pointer.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from index import errors as index_errors
+from models import errors as model_errors
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class ServiceError(Exception):
+    """Base of what the service itself refuses; `errors` are (JSON pointer, what is wrong) pairs."""
+
+    def __init__(self, message: str, errors: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.errors = errors
+
+
+class InvalidRequest(ServiceError):
+    """A request that is well-formed but cannot be meant."""
+
+
+class TooLarge(ServiceError):
+    """A part of the request beyond a stated limit."""
+
+
+class UnsupportedMedia(ServiceError):
+    """A body of a type that the route does not take."""
+
+
+class CapabilityMissing(ServiceError):
+    """The model cannot do what was asked."""
+
+
+class InUse(ServiceError):
+    """Something that others depend on cannot be taken away."""
+
+
+class UnknownJob(ServiceError):
+    """No job of that id."""
+
+
+class Overloaded(ServiceError):
+    """A queue is full; the client should come back."""
+
+
+# The first row whose class matches wins, so subclasses stand before their bases.
+TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
+    (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),
+    (TooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"),
+    (
+        UnsupportedMedia,
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        "unsupported-media-type",
+        "The body's type is not taken here",
+    ),
+    (CapabilityMissing, HTTPStatus.CONFLICT, "capability-missing", "The model cannot do this"),
+    (InUse, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
+    (UnknownJob, HTTPStatus.NOT_FOUND, "unknown-job", "There is no such job"),
+    (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
+    (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),
+    (index_errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),
+    (index_errors.UnknownCollection, HTTPStatus.NOT_FOUND, "unknown-collection", "There is no such collection"),
+    (index_errors.UnknownItem, HTTPStatus.NOT_FOUND, "unknown-item", "There is no such item"),
+    (index_errors.CollectionExists, HTTPStatus.CONFLICT, "collection-exists", "The collection is already there"),
+    (index_errors.ModelMismatch, HTTPStatus.CONFLICT, "model-mismatch", "Another model filled the collection"),
+    (index_errors.StoreFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
+    (index_errors.StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The disk refused"),
+    (index_errors.StoreDamaged, HTTPStatus.SERVICE_UNAVAILABLE, "store-damaged", "Stored data is damaged"),
+    (model_errors.InputTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"),
+    (model_errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-input", "The model cannot take this item"),
+    (model_errors.InvalidParams, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-parameters", "The parameters are not valid"),
+    (model_errors.DataError, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-data", "The data cannot be used"),
+    (model_errors.UnknownModel, HTTPStatus.NOT_FOUND, "unknown-model", "There is no such model"),
+    (model_errors.ArtefactDamaged, HTTPStatus.SERVICE_UNAVAILABLE, "model-damaged", "A saved model is damaged"),
+)
+
+
+def problem(
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    errors: Sequence[tuple[str, str]] = (),
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
+    """A problem reply."""
+    return JSONResponse(describe(status, slug, title, detail, errors), status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def describe(status: int, slug: str, title: str, detail: str, errors: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The members of a problem."""
+    body: dict[str, Any] = {
+        "type": f"urn:hammingbird:problem:{slug}",
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+    }
+    if errors:
+        body["errors"] = [{"pointer": pointer, "detail": text} for pointer, text in errors]
+    return body
+
+
+def describe_error(error: Exception) -> dict[str, Any] | None:
+    """The problem that `error` stands for, or None for one that is not in the table."""
+    for kind, status, slug, title in TABLE:
+        if isinstance(error, kind):
+            return describe(status, slug, title, str(error), getattr(error, "errors", ()))
+    return None
+
+
+def pointer(*parts: str | int) -> str:
+    """A JSON pointer (RFC 6901) to a part of the body."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def install(app: FastAPI) -> None:
+    """Let every error of `app` leave as a problem."""
+
+    async def known(request: Request, error: Exception) -> JSONResponse:
+        body = describe_error(error)
+        assert body is not None  # installed for the classes of the table only
+        if body["status"] >= 500:
+            log.error("%s: %s", body["type"], body["detail"])
+        headers = {"retry-after": "1"} if isinstance(error, Overloaded) else None
+        return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        return invalid_body(error.errors())
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        phrase = HTTPStatus(error.status_code).phrase
+        detail = {
+            404: f"there is nothing at {request.url.path}; the routes are listed at /docs",
+            405: f"{request.url.path} does not take {request.method}; the routes are listed at /docs",
+        }.get(error.status_code, str(error.detail))
+        slug = phrase.lower().replace(" ", "-")
+        return problem(error.status_code, slug, phrase, detail, headers=error.headers)
+
+    for kind, *_ in TABLE:
+        app.add_exception_handler(kind, known)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+
+
+def internal_error() -> JSONResponse:
+    """The reply to a request that met a defect of the service."""
+    return problem(500, "internal-error", "The service failed", "this is a defect of the service; its log says more")
+
+
+def invalid_body(faults: Sequence[Any]) -> JSONResponse:
+    """The reply to a body or parameter that fails its schema: where and why, never the value."""
+    errors = []
+    for fault in faults[:20]:
+        where = [part for part in fault["loc"] if part not in ("body", "query", "path")]
+        errors.append((pointer(*where), fault["msg"].removeprefix("Value error, ")))
+    first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return problem(422, "invalid-request", "The request is not valid", first + more, errors)

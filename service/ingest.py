@@ -1,0 +1,171 @@
+"""Storing items: decode, encode, commit; all of a call or, where asked, all that is sound."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from index import Collection, Item, from_hex, new_id
+from index.errors import HammingIndexError, InvalidInput, UnknownCollection
+from index.items import check_id
+from models.base import Model
+from models.errors import ModelsError
+from models.registry import Entry
+
+from .codecs import Decoded, decode, from_bytes
+from .engine import Engine
+from .errors import InvalidRequest, TooLarge, pointer
+from .schemas import IngestItem, IngestReply, ItemError, ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to be stored under its own name."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """An item before it has a code: what it came as, or the code it came with."""
+
+    id: str
+    payload: dict[str, Any] | None
+    decoded: Decoded | None
+    code: bytes | None
+
+
+def ingest(
+    engine: Engine, name: str, reference: str | None, items: Sequence[IngestItem | Upload], *, skip_bad: bool = False
+) -> IngestReply:
+    """Store `items` in the collection `name`, made with the model `reference` where it is not there yet.
+
+    Raises `InvalidRequest` naming the first bad item, unless `skip_bad`; then the bad ones are listed in the reply.
+    """
+    started = time.perf_counter()
+    if len(items) > engine.settings.max_items:
+        raise TooLarge(
+            f"{len(items)} items in one request, the limit is {engine.settings.max_items} (max_items); "
+            "send them in parts"
+        )
+    collection, bits, entry, model = _target(engine, name, reference)
+    errors: dict[int, Exception] = {}
+    drafts: dict[int, _Draft] = {}
+    for place, item in enumerate(items):
+        try:
+            drafts[place] = _draft(engine, item, model, bits)
+        except (HammingIndexError, ModelsError) as error:
+            errors[place] = error
+    stored, more = _encoded(engine, drafts, model)
+    errors |= more
+    if errors and not skip_bad:
+        raise _refusal(errors)
+    if collection is None:
+        assert reference is not None
+        collection = engine.create_collection(name, reference, None, True)
+    keep = collection.config.keep_inputs
+    result = collection.put(
+        [stored[place] if keep else _without_input(stored[place]) for place in sorted(stored)],
+        fingerprint=entry.fingerprint if entry else None,
+    )
+    key = collection.config.model
+    return IngestReply(
+        collection=name,
+        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
+        created=result.created,
+        updated=result.updated,
+        unchanged=result.unchanged,
+        ids=[stored[place].id for place in sorted(stored)],
+        errors=_listed(errors, items) if skip_bad else None,
+        took_ms=round((time.perf_counter() - started) * 1000, 3),
+    )
+
+
+def _target(
+    engine: Engine, name: str, reference: str | None
+) -> tuple[Collection | None, int, Entry | None, Model | None]:
+    """The collection, the width of its codes and its model; no collection yet where the model is to make it."""
+    try:
+        collection = engine.catalogue.get(name)
+    except UnknownCollection:
+        if reference is None:
+            raise UnknownCollection(
+                f"there is no collection {name!r}; name a model to create it, or POST /collections first"
+            ) from None
+        entry = engine.registry.get(reference)
+        model = engine.registry.load(entry)
+        return None, model.bits, entry, model
+    if reference is not None:
+        collection.check_fingerprint(engine.registry.get(reference).fingerprint)
+    if collection.config.model is None:
+        return collection, collection.bits, None, None
+    entry, model = engine.model_of(collection)
+    return collection, collection.bits, entry, model
+
+
+def _draft(engine: Engine, item: IngestItem | Upload, model: Model | None, bits: int) -> _Draft:
+    if isinstance(item, Upload):
+        check_id(item.name)
+        if model is None:
+            raise InvalidInput("files need a model; this collection takes ready-made codes only")
+        return _Draft(item.name, None, from_bytes(item.data, model.input.kind, engine.settings), None)
+    id = new_id() if item.id is None else item.id
+    check_id(id)
+    _check_payload(engine, item.payload)
+    if item.code is not None:
+        return _Draft(id, item.payload, None, from_hex(item.code, bits).tobytes())
+    if model is None:
+        raise InvalidInput("this collection has no model; give a ready-made code")
+    return _Draft(id, item.payload, decode(item, model.input.kind, engine.settings), None)
+
+
+def _check_payload(engine: Engine, payload: dict[str, Any] | None) -> None:
+    if payload is None:
+        return
+    size = len(Item("", b"", payload).payload_text() or "")
+    if size > engine.settings.max_payload_bytes:
+        raise InvalidInput(
+            f"the payload has {size:,} bytes, the limit is {engine.settings.max_payload_bytes:,} (max_payload_bytes)"
+        )
+
+
+def _encoded(
+    engine: Engine, drafts: dict[int, _Draft], model: Model | None
+) -> tuple[dict[int, Item], dict[int, Exception]]:
+    """Items with their codes, and the errors of those that the model refused, by place."""
+    places = [place for place, draft in drafts.items() if draft.decoded is not None]
+    code_of = {place: draft.code for place, draft in drafts.items() if draft.code is not None}
+    failed: dict[int, Exception] = {}
+    if places and model is not None:
+        codes, errors = engine.encode_each(model, [drafts[place].decoded.item for place in places])  # type: ignore[union-attr]
+        failed = {places[position]: error for position, error in errors.items()}
+        code_of |= {place: code.tobytes() for place, code in zip(places, codes, strict=True) if place not in failed}
+    items = {}
+    for place, code in code_of.items():
+        draft = drafts[place]
+        kind, kept = (draft.decoded.kind, draft.decoded.kept) if draft.decoded else (None, None)
+        items[place] = Item(draft.id, code, draft.payload, kind, kept)
+    return items, failed
+
+
+def _without_input(item: Item) -> Item:
+    return Item(item.id, item.code, item.payload)
+
+
+def _refusal(errors: dict[int, Exception]) -> InvalidRequest:
+    first = min(errors)
+    more = f"; {len(errors) - 1} more are bad" if len(errors) > 1 else ""
+    return InvalidRequest(
+        f"item {first}: {errors[first]}{more}. Nothing was stored; mend them, or send on_error=skip",
+        [(pointer("items", place), str(errors[place])) for place in sorted(errors)[:20]],
+    )
+
+
+def _listed(errors: dict[int, Exception], items: Sequence[IngestItem | Upload]) -> list[ItemError]:
+    def id_of(item: IngestItem | Upload) -> str | None:
+        return item.name if isinstance(item, Upload) else item.id
+
+    return [ItemError(position=place, id=id_of(items[place]), detail=str(errors[place])) for place in sorted(errors)]

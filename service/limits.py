@@ -1,0 +1,82 @@
+"""Body limits for every route: a size and a time to arrive in.
+
+uvicorn itself waits for a body for ever and takes one of any size. Both refusals are problems, and close the
+connection, since what remains of the body is not read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import problem
+from .settings import Settings
+
+
+class BodyLimits:
+    """ASGI middleware that answers 413 beyond `max_body_bytes` and 408 after `body_timeout_s`."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._most = settings.max_body_bytes
+        self._timeout = settings.body_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self._most:
+            await self._too_large(scope, receive, send)
+            return
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        seen = 0
+        done = False
+
+        async def limited() -> Message:
+            nonlocal seen, done
+            if done:  # what comes now is a disconnect, which may take as long as the reply
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise _TooSlow from None
+            seen += len(message.get("body", b""))
+            done = not message.get("more_body", False)
+            if seen > self._most:
+                raise _TooLarge
+            return message
+
+        try:
+            await self._app(scope, limited, send)
+        except _TooLarge:
+            await self._too_large(scope, receive, send)
+        except _TooSlow:
+            reply = problem(
+                408,
+                "body-timeout",
+                "The body came too slowly",
+                f"the body had not arrived after {self._timeout:g} s (body_timeout_s); send less, or faster",
+                headers={"connection": "close"},
+            )
+            await reply(scope, receive, send)
+
+    async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply = problem(
+            413,
+            "too-large",
+            "The request is too large",
+            f"the body is larger than the limit of {self._most:,} bytes (max_body_bytes); send it in parts",
+            headers={"connection": "close"},
+        )
+        await reply(scope, receive, send)
+
+
+class _TooLarge(BaseException):
+    """Passes through the application to the middleware; no handler of an `Exception` may take it."""
+
+
+class _TooSlow(BaseException):
+    """As `_TooLarge`."""

@@ -1,0 +1,116 @@
+"""Request ids, JSON log lines and Prometheus metrics, labelled by route template."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from contextvars import ContextVar
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .engine import Engine
+from .errors import internal_error
+
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+_GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_UNTOLD = frozenset({"/livez", "/readyz", "/metrics"})
+
+log = logging.getLogger("service.access")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "request_id": request_id.get(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def configure_logging(level: str) -> None:
+    """Send every log line of the process to standard error as JSON."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger("uvicorn.access").disabled = True
+
+
+class Metrics:
+    """The service's Prometheus metrics, in a registry of their own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "hammingbird_requests_total", "Requests answered.", ["route", "method", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "hammingbird_request_seconds",
+            "Time from request to reply.",
+            ["route", "method"],
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=self.registry,
+        )
+        self._items = Gauge("hammingbird_items", "Stored items.", ["collection"], registry=self.registry)
+        self._models = Gauge("hammingbird_models", "Model versions in the registry.", registry=self.registry)
+        self._engine = engine
+
+    def refresh(self) -> None:
+        """Bring the gauges up to date."""
+        self._items.clear()
+        for name, collection in self._engine.catalogue.all().items():
+            self._items.labels(name).set(len(collection))
+        self._models.set(len(self._engine.registry.list()))
+
+
+class Observe:
+    """ASGI middleware: gives every reply its `x-request-id`, counts it, and logs it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        id = given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        token = request_id.set(id)
+        started = time.perf_counter()
+        status: int | None = None
+
+        async def marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message.setdefault("headers", [])
+                message["headers"].append((b"x-request-id", id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, marked)
+        except Exception as error:  # the outermost handler: what nothing else knew is a defect, and is answered too
+            log.exception("unexpected %s", type(error).__name__)
+            if status is None:
+                await internal_error()(scope, receive, marked)
+        finally:
+            seconds = time.perf_counter() - started
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._metrics.requests.labels(route, scope["method"], str(status or 499)).inc()
+            self._metrics.seconds.labels(route, scope["method"]).observe(seconds)
+            if route not in _UNTOLD:
+                log.info("%s %s %d %.1f ms", scope["method"], route, status or 499, seconds * 1000)
+            request_id.reset(token)

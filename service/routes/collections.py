@@ -1,0 +1,108 @@
+"""/collections and the items in them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Response
+
+from index import Collection, Item
+
+from ..codecs import kept_output
+from ..dependencies import EngineDep
+from ..schemas import (
+    CollectionInfo,
+    CollectionList,
+    CollectionRequest,
+    DamagedInfo,
+    DeleteReply,
+    DeleteRequest,
+    ItemList,
+    ModelInfo,
+    StoredItem,
+)
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+def _info(collection: Collection) -> CollectionInfo:
+    config, key = collection.config, collection.config.model
+    return CollectionInfo(
+        name=config.name,
+        bits=config.bits,
+        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
+        items=len(collection),
+        keep_inputs=config.keep_inputs,
+        created_at=config.created_at,
+    )
+
+
+def _stored(item: Item) -> StoredItem:
+    kept = kept_output(item.kind, item.input) if item.kind is not None and item.input is not None else None
+    payload = dict(item.payload) if item.payload is not None else None
+    return StoredItem(id=item.id, code=item.code.hex(), payload=payload, input=kept)
+
+
+@router.get("")
+def collections(engine: EngineDep) -> CollectionList:
+    """Every collection; those that fail their checks are named with the reason."""
+    return CollectionList(
+        collections=[_info(collection) for collection in engine.catalogue.all().values()],
+        damaged=[DamagedInfo(name=name, detail=detail) for name, detail in engine.catalogue.damaged.items()],
+    )
+
+
+@router.post("", status_code=201)
+def create(
+    body: Annotated[CollectionRequest, Body(examples=[{"name": "ready-made", "bits": 256}])], engine: EngineDep
+) -> CollectionInfo:
+    """An empty collection, for a model's codes or, with `bits` alone, for ready-made ones."""
+    return _info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs))
+
+
+@router.get("/{collection}")
+def collection(collection: str, engine: EngineDep) -> CollectionInfo:
+    """One collection."""
+    return _info(engine.catalogue.get(collection))
+
+
+@router.delete("/{collection}", status_code=204)
+def delete(collection: str, engine: EngineDep) -> Response:
+    """Delete a collection and everything in it."""
+    engine.catalogue.delete(collection)
+    return Response(status_code=204)
+
+
+@router.get("/{collection}/items")
+def items(
+    collection: str,
+    engine: EngineDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(description="of the page before")] = None,
+) -> ItemList:
+    """The items in the order of their ids, page by page."""
+    found = engine.catalogue.get(collection).items(after=cursor, limit=limit + 1)
+    page = found[:limit]
+    return ItemList(items=[_stored(item) for item in page], cursor=page[-1].id if len(found) > limit else None)
+
+
+@router.get("/{collection}/items/{id:path}")
+def item(collection: str, id: str, engine: EngineDep) -> StoredItem:
+    """One item, with its input where inputs are kept."""
+    return _stored(engine.catalogue.get(collection).get(id))
+
+
+@router.delete("/{collection}/items/{id:path}")
+def delete_item(collection: str, id: str, engine: EngineDep) -> DeleteReply:
+    """Delete one item."""
+    found = engine.catalogue.get(collection)
+    found.get(id)
+    return DeleteReply(deleted=found.delete([id]))
+
+
+@router.post("/{collection}/delete")
+def delete_items(
+    collection: str, body: Annotated[DeleteRequest, Body(examples=[{"ids": ["a1", "a2"]}])], engine: EngineDep
+) -> DeleteReply:
+    """Delete items by id; says how many of them there were."""
+    return DeleteReply(deleted=engine.catalogue.get(collection).delete(body.ids))

@@ -1,0 +1,34 @@
+"""/livez, /readyz, /metrics."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from ..dependencies import EngineDep, MetricsDep
+from ..schemas import Health
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", response_class=PlainTextResponse)
+async def livez() -> str:
+    """Whether the process answers."""
+    return "ok"
+
+
+@router.get("/readyz")
+def readyz(engine: EngineDep) -> Health:
+    """Whether the service can do its work; what is damaged is named."""
+    damaged = [*engine.catalogue.damaged, *engine.registry.damaged]
+    return Health(
+        status="ok", collections=len(engine.catalogue.all()), models=len(engine.registry.list()), damaged=damaged
+    )
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+def metrics(found: MetricsDep) -> Response:
+    """Prometheus metrics."""
+    found.refresh()
+    return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,105 @@
+"""/ingest, as JSON or as files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException
+
+from .. import ingest as ingesting
+from ..dependencies import EngineDep
+from ..engine import Engine
+from ..errors import InvalidRequest, UnsupportedMedia
+from ..examples import DIGIT
+from ..schemas import IngestReply, IngestRequest
+
+router = APIRouter(tags=["items"])
+
+_EXAMPLE = {
+    "collection": "my-digits",
+    "model": "digits-hash",
+    "items": [{"id": "a1", "image": DIGIT, "payload": {"label": 7}}],
+}
+_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": IngestRequest.model_json_schema(ref_template="#/components/schemas/{model}"),
+                "example": _EXAMPLE,
+            },
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["collection", "files"],
+                    "properties": {
+                        "collection": {"type": "string"},
+                        "model": {"type": "string", "description": "needed only when the call creates the collection"},
+                        "files": {
+                            "type": "array",
+                            "items": {"type": "string", "format": "binary"},
+                            "description": "images, texts in UTF-8, or float32 vectors; the file's name is the id",
+                        },
+                    },
+                },
+            },
+        },
+    }
+}
+_JSON_PARTS = _BODY["requestBody"]["content"]["application/json"]["schema"]
+# OpenAPI wants shared parts among the components, not inside this body.
+SHARED_SCHEMAS: dict[str, Any] = _JSON_PARTS.pop("$defs")
+
+
+@router.post("/ingest", openapi_extra=_BODY)
+async def ingest(
+    request: Request,
+    engine: EngineDep,
+    on_error: Annotated[
+        Literal["refuse", "skip"], Query(description="refuse the batch, or skip what is bad")
+    ] = "refuse",
+) -> IngestReply:
+    """Store items. A 2xx means that they are on disk and that the next search finds them."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        body = await request.body()
+        return await run_in_threadpool(_from_json, engine, body, on_error == "skip")
+    if kind == "multipart/form-data":
+        return await _from_form(request, engine, on_error == "skip")
+    raise UnsupportedMedia(
+        f"/ingest takes application/json or multipart/form-data; got {kind[:100] or 'no content type'}"
+    )
+
+
+def _from_json(engine: Engine, body: bytes, skip_bad: bool) -> IngestReply:
+    try:
+        parsed = IngestRequest.model_validate_json(body)
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_input=False, include_context=False)
+        ) from None
+    return ingesting.ingest(engine, parsed.collection, parsed.model, parsed.items, skip_bad=skip_bad)
+
+
+async def _from_form(request: Request, engine: Engine, skip_bad: bool) -> IngestReply:
+    most = engine.settings.max_items
+    try:
+        form = await request.form(max_files=most, max_fields=10)
+    except MultiPartException as error:
+        raise InvalidRequest(f"the form cannot be read: {error.message}") from None
+    try:
+        collection, model = form.get("collection"), form.get("model")
+        if not isinstance(collection, str) or not (model is None or isinstance(model, str)):
+            raise InvalidRequest("a form needs the field collection, and optionally model, as text")
+        files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
+        if not files:
+            raise InvalidRequest("a form needs at least one file in the field files")
+        uploads = [ingesting.Upload(file.filename or "", await file.read()) for file in files]
+    finally:
+        await form.close()
+    return await run_in_threadpool(ingesting.ingest, engine, collection, model, uploads, skip_bad=skip_bad)

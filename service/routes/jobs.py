@@ -1,0 +1,89 @@
+"""/train and /jobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from index.catalogue import STORE_FILE
+from models.builtin import BUILTIN
+from models.errors import DataError
+from models.registry import check_name
+
+from .. import training
+from ..dependencies import EngineDep, RunnerDep
+from ..jobs import ENDED
+from ..schemas import Job, JobList, TrainRequest
+
+router = APIRouter(tags=["jobs"])
+
+_POLL_S = 0.2
+_EXAMPLE = {"name": "my-hash", "family": "binary-autoencoder", "bits": 64, "data": {"dataset": "digits"}, "seed": 0}
+
+
+@router.post("/train", status_code=202)
+def train(body: Annotated[TrainRequest, Body(examples=[_EXAMPLE])], engine: EngineDep, runner: RunnerDep) -> Job:
+    """Train a model on a collection's kept inputs or a built-in data set, in the background."""
+    check_name(body.name)
+    asked = training.Training(body.name, body.family, body.bits, body.params, body.seed)
+    training.check(asked)
+    spec: dict[str, Any] = {
+        "training": {
+            "name": body.name,
+            "family": body.family,
+            "bits": body.bits,
+            "params": body.params,
+            "seed": body.seed,
+        }
+    }
+    if body.data.dataset is not None:
+        if body.data.dataset not in BUILTIN:  # a path would let a client read the server's files
+            raise DataError(f"the built-in data sets are {', '.join(BUILTIN)}; ingest your own items into a collection")
+        spec["dataset"] = body.data.dataset
+    else:
+        name = engine.catalogue.get(body.data.collection or "").name
+        store = engine.settings.data_dir / "collections" / name / STORE_FILE
+        spec |= {"store": str(store.resolve()), "collection": name}
+    return Job(**runner.submit(spec))
+
+
+@router.get("/jobs")
+def jobs(runner: RunnerDep) -> JobList:
+    """The hundred newest jobs, newest first."""
+    return JobList(jobs=[Job(**job) for job in runner.store.list()])
+
+
+@router.get("/jobs/{id}")
+def job(id: str, runner: RunnerDep) -> Job:
+    """One job."""
+    return Job(**runner.store.get(id))
+
+
+@router.delete("/jobs/{id}")
+def cancel(id: str, runner: RunnerDep) -> Job:
+    """Cancel a job that has not ended; one that has stays as it is."""
+    return Job(**runner.cancel(id))
+
+
+def _known(id: str, runner: RunnerDep) -> str:
+    """An unknown job is refused before a stream begins."""
+    return str(runner.store.get(id)["id"])
+
+
+@router.get("/jobs/{id}/events", response_class=EventSourceResponse)
+async def events(id: Annotated[str, Depends(_known)], runner: RunnerDep) -> AsyncIterator[ServerSentEvent]:
+    """Server-sent events: the job whenever it changes, until it has ended."""
+    last: dict[str, Any] | None = None
+    while True:
+        job = await run_in_threadpool(runner.store.get, id)
+        if job != last:
+            yield ServerSentEvent(data=job, event="job")
+            last = job
+        if job["state"] in ENDED:
+            return
+        await asyncio.sleep(_POLL_S)

@@ -1,0 +1,86 @@
+"""Answering searches: the query's code, then the collection's exact answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from index import Codes, Collection, Hit, to_hex
+
+from . import schemas
+from .engine import Engine
+from .errors import InvalidRequest, TooLarge, pointer
+from .schemas import ModelInfo, SearchOptions, SearchReply, SearchRequest
+
+DEFAULT_K = 10
+
+
+def search(engine: Engine, request: SearchRequest) -> SearchReply:
+    """The exact answer to `request`."""
+    started = time.perf_counter()
+    collection = engine.catalogue.get(request.collection)
+    code = engine.code_of(request.query, collection)
+    return by_code(engine, collection, code, request, started, time.perf_counter())
+
+
+def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchReply]:
+    """The answers to `requests`, in their order."""
+    if len(requests) > engine.settings.max_searches:
+        raise TooLarge(
+            f"{len(requests)} searches in one batch, the limit is {engine.settings.max_searches} (max_searches); "
+            "send them in parts"
+        )
+    return [search(engine, request) for request in requests]
+
+
+def by_code(
+    engine: Engine, collection: Collection, code: Codes, options: SearchOptions, started: float, encoded: float
+) -> SearchReply:
+    """The exact answer for a code; `started` and `encoded` are times of `perf_counter`."""
+    _check(engine, options)
+    k = DEFAULT_K if options.k is None and options.radius is None else options.k
+    page = collection.search(
+        code,
+        k=k,
+        radius=options.radius,
+        limit=options.limit,
+        cursor=options.cursor,
+        payloads="payload" in options.include,
+        codes="code" in options.include,
+        count_only=options.count_only,
+    )
+    ended = time.perf_counter()
+    key = collection.config.model
+    return SearchReply(
+        collection=collection.name,
+        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
+        code=to_hex(code),
+        hits=[hit_reply(hit) for hit in page.hits],
+        total=page.total,
+        complete=page.complete,
+        cursor=page.cursor,
+        plan=schemas.Plan(method="scan", candidates=page.plan.candidates),
+        took_ms=schemas.Timing(
+            encode=round((encoded - started) * 1000, 3),
+            search=round((ended - encoded) * 1000, 3),
+            total=round((ended - started) * 1000, 3),
+        ),
+    )
+
+
+def hit_reply(hit: Hit) -> schemas.Hit:
+    """A hit as the API shows it."""
+    payload = dict(hit.payload) if hit.payload is not None else None
+    code = hit.code.hex() if hit.code is not None else None
+    return schemas.Hit(id=hit.id, distance=hit.distance, payload=payload, code=code)
+
+
+def _check(engine: Engine, options: SearchOptions) -> None:
+    for name, limit in (("k", engine.settings.max_k), ("limit", engine.settings.max_limit)):
+        value = getattr(options, name)
+        if value is not None and value > limit:
+            way_out = "search by radius and follow the cursor" if name == "k" else "follow the cursor"
+            raise InvalidRequest(
+                f"{name} is at most {limit} (max_{name}); got {value}. For more, {way_out}",
+                [(pointer(name), f"at most {limit}")],
+            )

@@ -1,0 +1,71 @@
+"""One training, from a data set to a saved artefact; the same for the command line, the demo and a job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.artefact import save_artefact
+from models.base import build, explain
+from models.data import Dataset
+from models.errors import InvalidParams
+from models.inputs import INPUTS
+from models.train import Progress, TrainConfig, Trainer
+
+
+@dataclass(frozen=True)
+class Training:
+    """What to train: `params` holds the family's parameters and those of the run, told apart by their names."""
+
+    name: str
+    family: str
+    bits: int
+    params: Mapping[str, Any]
+    seed: int = 0
+
+    def config(self) -> TrainConfig:
+        """The run's own parameters. Raises `InvalidParams`."""
+        own = {name: value for name, value in self.params.items() if name in TrainConfig.model_fields}
+        try:
+            return TrainConfig(**{"seed": self.seed, **own})
+        except ValidationError as error:
+            raise InvalidParams(explain(error)) from None
+
+    def family_params(self) -> dict[str, Any]:
+        return {name: value for name, value in self.params.items() if name not in TrainConfig.model_fields}
+
+
+def check(training: Training) -> None:
+    """Raise `InvalidParams` where the family, width or a parameter is wrong, before any data is read."""
+    training.config()
+    # A model of the smallest input costs nothing and checks everything that `build` checks.
+    build(
+        training.family,
+        INPUTS["vector"].from_config({"kind": "vector", "dim": 1}),
+        training.bits,
+        training.family_params(),
+    )
+
+
+def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
+    """Train on `data`, yielding progress, and save the artefact as the new folder `draft`."""
+    model = build(
+        training.family,
+        INPUTS[data.kind].fit(data.items),
+        training.bits,
+        training.family_params(),
+        seed=training.seed,
+    )
+    trainer = Trainer(model, training.config())
+    yield from trainer.fit(data.items, data.labels)
+    save_artefact(
+        model,
+        draft,
+        metrics=trainer.metrics,
+        training={"data": data.name, "items": len(data), **trainer.config.model_dump()},
+        title=training.name,
+    )
