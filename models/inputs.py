@@ -85,6 +85,10 @@ class InputSpec(nn.Module):
     def restore(self, x: Tensor) -> list[Any]:
         """Tensors `(n, *shape)` as items."""
 
+    @abstractmethod
+    def example(self) -> Any:
+        """Some item that this input can take."""
+
     def rows(self, items: Items) -> Rows:
         """Items preprocessed for training."""
         return Rows(self.rest(items), self)
@@ -125,6 +129,9 @@ class ImageInput(InputSpec):
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "height": self.height, "width": self.width, "channels": self.channels}
+
+    def example(self) -> NDArray[np.uint8]:
+        return np.full((self.height, self.width, self.channels), 128, np.uint8)
 
     def rest(self, items: Items) -> NDArray[np.uint8]:
         out = np.empty((len(items), self.height, self.width, self.channels), np.uint8)
@@ -172,6 +179,9 @@ class VectorInput(InputSpec):
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "dim": self.dim}
+
+    def example(self) -> NDArray[np.float32]:
+        return self.mean.cpu().numpy() + 1
 
     def rest(self, items: Items) -> NDArray[np.float32]:
         for place, item in enumerate(items):
@@ -234,6 +244,9 @@ class TextInput(InputSpec):
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "vocabulary": self.vocabulary}
+
+    def example(self) -> str:
+        return " ".join(self.vocabulary[:10])
 
     def rest(self, items: Items) -> csr_matrix:
         if self._tfidf is None:  # once the buffer is loaded

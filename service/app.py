@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
 
 from . import __version__, errors
 from .engine import Engine
@@ -16,6 +18,8 @@ from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .routes import collections, create, health, ingest, jobs, models, search
 from .settings import Settings
+
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = """
 Semantic hashing: a model learns binary codes from your own items; search finds what is near in Hamming distance,
@@ -36,6 +40,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for fault in await run_in_threadpool(engine.warm_up):
+            log.error("%s", fault)
         yield
         runner.close()
         engine.close()

@@ -13,7 +13,7 @@ import numpy as np
 
 from index import Catalogue, Codes, Collection, CollectionConfig, ModelKey, from_hex, pack
 from models.base import Model, capabilities
-from models.errors import InvalidInput
+from models.errors import InvalidInput, ModelsError
 from models.registry import Entry, Registry
 
 from .codecs import decode
@@ -83,6 +83,21 @@ class Engine:
                 f"{entry.reference} is a {model.family}, which cannot {capability}; these can: {', '.join(able)}"
             )
         return model
+
+    def warm_up(self) -> list[str]:
+        """Load the model of every collection and encode an example with it; returns what is wrong, a sentence each.
+
+        The first request then finds everything in place, and what would fail it is known beforehand.
+        """
+        faults = []
+        for collection in self.catalogue.all().values():
+            if collection.config.model is not None:
+                try:
+                    _, model = self.model_of(collection)
+                    self.encode(model, [model.input.example()])
+                except ModelsError as error:
+                    faults.append(f"collection {collection.name}: {error}")
+        return faults
 
     # -- from inputs to codes --------------------------------------------------------------------------------
 

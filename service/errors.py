@@ -169,6 +169,9 @@ def invalid_body(faults: Sequence[Any]) -> JSONResponse:
     """The reply to a body or parameter that fails its schema: where and why, never the value."""
     errors = []
     for fault in faults[:20]:
+        if fault["type"] == "json_invalid":
+            errors.append(("", "not valid JSON"))
+            continue
         where = [part for part in fault["loc"] if part not in ("body", "query", "path")]
         errors.append((pointer(*where), fault["msg"].removeprefix("Value error, ")))
     first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"

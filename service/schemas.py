@@ -13,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 INPUT_FIELDS = ("vector", "vector_b64", "text", "image", "code")
 
 
+def _absent(value: object) -> bool:
+    """Leaves a member out of a reply where it was not asked for."""
+    return value is None
+
+
 class Strict(BaseModel):
     """A request body: unknown fields, wrong types, NaN and infinity are refused."""
 
@@ -90,7 +95,9 @@ class IngestReply(BaseModel):
     updated: int
     unchanged: int
     ids: list[str] = Field(description="of the stored items, in the order they came")
-    errors: list[ItemError] | None = Field(None, description="with on_error=skip: the items that were left out")
+    errors: list[ItemError] | None = Field(
+        None, description="with on_error=skip: what was left out", exclude_if=_absent
+    )
     took_ms: float
 
 
@@ -113,8 +120,8 @@ class SearchRequest(SearchOptions):
 class Hit(BaseModel):
     id: str
     distance: int
-    payload: dict[str, Any] | None = None
-    code: str | None = None
+    payload: dict[str, Any] | None = Field(None, exclude_if=_absent)
+    code: str | None = Field(None, exclude_if=_absent)
 
 
 class Plan(BaseModel):
@@ -151,9 +158,9 @@ class SearchBatchReply(BaseModel):
 class Output(BaseModel):
     """An item made by a model, in the kind of its input."""
 
-    vector: list[float] | None = None
-    text: str | None = None
-    image: str | None = Field(None, description="a PNG file, base64")
+    vector: list[float] | None = Field(None, exclude_if=_absent)
+    text: str | None = Field(None, exclude_if=_absent)
+    image: str | None = Field(None, description="a PNG file, base64", exclude_if=_absent)
 
 
 class GenerateRequest(Strict):
@@ -167,7 +174,7 @@ class GenerateRequest(Strict):
 
 class GeneratedItem(Output):
     code: str
-    nearest: list[Hit] | None = None
+    nearest: list[Hit] | None = Field(None, exclude_if=_absent)
 
 
 class GenerateReply(BaseModel):
@@ -196,7 +203,7 @@ class DenoiseReply(BaseModel):
         description="mean squared difference of the input from the model's reconstruction of it"
     )
     error_after: float = Field(description="the same of the output")
-    hits: list[Hit] | None = None
+    hits: list[Hit] | None = Field(None, exclude_if=_absent)
 
 
 class EncodeRequest(Strict):
@@ -284,7 +291,7 @@ class ModelCard(ModelInfo):
     input: dict[str, Any]
     capabilities: list[str]
     metrics: dict[str, Any]
-    card: str | None = Field(None, description="Markdown with a YAML head")
+    card: str | None = Field(None, description="Markdown with a YAML head", exclude_if=_absent)
 
 
 class ModelList(BaseModel):
