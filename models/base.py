@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -24,6 +25,15 @@ from .readers import Items
 
 Terms = Mapping[str, Tensor]
 """The named parts of a loss, for the progress record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a step of training sees: items `(B, *input.shape)` and, for a family that asks, a neighbour of each."""
+
+    x: Tensor
+    neighbour: Tensor | None = None
+
 
 MIN_BITS, MAX_BITS = 8, 1024
 BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
@@ -48,6 +58,8 @@ class Model(nn.Module, ABC):
     chosen_by: ClassVar[Literal["retrieval", "loss"]] = "retrieval"
     """What picks the best epoch on held-out items. A family made to generate is judged by its own bound: the epoch at
     which its codes retrieve best comes long before it has learned to make items."""
+    steps: ClassVar[int] = 2000
+    """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
     registered: ClassVar[dict[str, type[Model]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -63,11 +75,21 @@ class Model(nn.Module, ABC):
         self.bits = bits
         self.params = params
 
+    @property
+    def neighbours(self) -> int:
+        """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""
+        return 0
+
+    @property
+    def learning_rate(self) -> float:
+        """The step size that suits the family and its input."""
+        return 1e-3
+
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """Logits `(B, bits)` of `x` `(B, *input.shape)`; bit = 1 where a logit is > 0."""
 
-    def loss(self, x: Tensor, role: str) -> tuple[Tensor, Terms]:
+    def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
         """What the optimiser of `role` minimises on a batch, a scalar, and its named terms."""
         raise TypeError(f"{self.family} has no role {role!r}")
 

@@ -31,19 +31,23 @@ class Rows:
     """Preprocessed items at rest, made into tensors a batch at a time."""
 
     def __init__(self, data: NDArray[Any] | csr_matrix, input: InputSpec) -> None:
-        self._data = data
+        self.data = data  # (n, ...), compact
         self._input = input
 
     def __len__(self) -> int:
-        return int(self._data.shape[0])
+        return int(self.data.shape[0])
 
     def take(self, places: NDArray[np.int64]) -> Tensor:
         """The rows at `places` as a tensor `(len(places), *shape)`."""
-        return self._input.to_tensor(self._data[places])
+        return self._input.to_tensor(self.data[places])
+
+    def sample(self, most: int) -> Tensor:
+        """At most `most` rows, spread evenly over all of them."""
+        return self.take(np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)))
 
     def subset(self, places: NDArray[np.int64]) -> Rows:
         """Only the rows at `places`."""
-        return Rows(self._data[places], self._input)
+        return Rows(self.data[places], self._input)
 
 
 class InputSpec(nn.Module):

@@ -60,18 +60,6 @@ def same_label(queries: NDArray[np.str_], database: NDArray[np.str_]) -> NDArray
     return np.asarray(queries[:, None] == database[None, :])
 
 
-def nearest(queries: NDArray[np.float32], database: NDArray[np.float32], k: int) -> NDArray[np.bool_]:
-    """Relevance `(q, n)`: among the `k` nearest by Euclidean distance."""
-    out = np.zeros((len(queries), len(database)), np.bool_)
-    norms = np.square(database).sum(1)
-    for start in range(0, len(queries), _QUERIES):
-        part = queries[start : start + _QUERIES]
-        d = norms[None, :] - 2 * (part @ database.T)
-        top = np.argpartition(d, min(k, d.shape[1]) - 1, axis=1)[:, :k]
-        np.put_along_axis(out[start : start + _QUERIES], top, True, axis=1)
-    return out
-
-
 @dataclass(frozen=True)
 class BitHealth:
     """Balance: mean over bits of min(p, 1 - p) / 0.5, 1 at best. Distinct: share of items with a code of their

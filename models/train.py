@@ -20,11 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 from torch.optim import Adam
 
-from . import measure
-from .base import Model
+from . import measure, neighbours
+from .base import Batch, Model
 from .errors import DataError, TrainingFailed
 from .inputs import Rows
 from .readers import Items
@@ -43,18 +42,18 @@ class TrainConfig(BaseModel):
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the data; by size when left out")
     batch_size: int = Field(128, ge=2, le=65_536)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    patience: int = Field(12, ge=1, description="epochs without better retrieval after which training stops")
+    learning_rate: float | None = Field(None, gt=0, le=1, description="the family's own when left out")
+    patience: int = Field(25, ge=1, description="epochs without better retrieval after which training stops")
     validation_share: float = Field(0.1, gt=0, le=0.5, description="held out to choose the epoch")
     max_seconds: float | None = Field(None, gt=0, description="training stops at the end of the step then running")
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
-    def epochs_for(self, items: int) -> int:
-        """Enough passes for about 6,000 steps, between 8 and 150."""
+    def epochs_for(self, items: int, steps: int) -> int:
+        """Enough passes for about `steps` batches, between 15 and 150."""
         if self.epochs is not None:
             return self.epochs
-        return max(8, min(150, math.ceil(6000 * self.batch_size / items)))
+        return max(15, min(150, math.ceil(steps * self.batch_size / items)))
 
 
 @dataclass(frozen=True)
@@ -94,23 +93,20 @@ class Validation:
             self._relevant = measure.same_label(labels[np.sort(held)], labels[database])
         else:
             self.measure = f"share of the {_K} nearest in input space among the {_K} nearest codes"
-            flat = [_all(part).flatten(1).numpy() for part in (self._queries, self._database)]
-            self._relevant = measure.nearest(flat[0], flat[1], _K)
+            near = neighbours.nearest(self._queries, self._database, _K)
+            self._relevant = np.zeros((len(self._queries), len(self._database)), np.bool_)
+            np.put_along_axis(self._relevant, near, True, axis=1)
 
     def loss(self, model: Model) -> float:
         """The held-out loss, all roles added up, with the same random draws every time."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            x = _all(self._queries).to(model.device)
-            return sum(float(model.loss(x, role)[0]) for role in model.roles)
+            batch = Batch(self._queries.sample(len(self._queries)).to(model.device))
+            return sum(float(model.loss(batch, role)[0]) for role in model.roles)
 
     def __call__(self, model: Model) -> tuple[float, measure.BitHealth]:
         queries, database = (np.packbits(_logits(model, part) > 0, axis=1) for part in (self._queries, self._database))
         return measure.precision_at_k(queries, database, self._relevant, _K), measure.bit_health(database)
-
-
-def _all(rows: Rows) -> Tensor:
-    return rows.take(np.arange(len(rows)))
 
 
 @torch.no_grad()
@@ -168,19 +164,27 @@ class Trainer:
         self, rows: Rows, validation: Validation, order: np.random.Generator, started: float
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
-        optimisers = {role: Adam(model.parameters_of(role), lr=config.learning_rate) for role in model.roles}
-        epochs = config.epochs_for(len(rows))
+        rate = config.learning_rate or model.learning_rate
+        optimisers = {role: Adam(model.parameters_of(role), lr=rate, fused=True) for role in model.roles}
+        epochs = config.epochs_for(len(rows), model.steps)
         batches = max(1, len(rows) // config.batch_size)
+        near = neighbours.table(rows, model.neighbours, order) if model.neighbours else None
         best, best_epoch, best_state = -math.inf, 0, model.state_dict()
         retrieval: float | None = None
         health: measure.BitHealth | None = None
-        reported = step = 0.0
+        reported, step = 0.0, 0
         for epoch in range(1, epochs + 1):
             model.train()
             sums: dict[str, float] = {}
             permutation = order.permutation(len(rows))
             for batch, places in enumerate(np.array_split(permutation, batches), start=1):
-                losses = self._step(rows.take(np.sort(places)), optimisers, epoch)
+                decay = 0.505 + 0.495 * math.cos(math.pi * step / (epochs * batches))  # half a cosine, to a hundredth
+                for optimiser in optimisers.values():
+                    optimiser.param_groups[0]["lr"] = rate * decay
+                neighbour = None
+                if near is not None:
+                    neighbour = rows.take(near[places, order.integers(near.shape[1], size=len(places))])
+                losses = self._step(Batch(rows.take(places), neighbour), optimisers, epoch)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value
                 step += 1
@@ -197,7 +201,7 @@ class Trainer:
                     yield Progress(
                         epoch=epoch,
                         epochs=epochs,
-                        step=int(step),
+                        step=step,
                         steps=epochs * batches,
                         losses={name: value / batch for name, value in sums.items()},
                         retrieval=retrieval,
@@ -214,14 +218,15 @@ class Trainer:
         model.load_state_dict(best_state)
         self.metrics |= {"best_epoch": best_epoch, "epochs_run": epoch}
 
-    def _step(self, x: Tensor, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
+    def _step(self, batch: Batch, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
         model = self.model
-        x = x.to(model.device)
+        on = model.device
+        batch = Batch(batch.x.to(on), None if batch.neighbour is None else batch.neighbour.to(on))
         out: dict[str, float] = {}
         for role, optimiser in optimisers.items():
             parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
-                loss, terms = model.loss(x, role)
+            with torch.autocast(on.type, torch.bfloat16, enabled=on.type == "cuda"):
+                loss, terms = model.loss(batch, role)
             if not torch.isfinite(loss):
                 raise TrainingFailed(
                     f"the loss of role {role!r} became {float(loss)} in epoch {epoch}; "

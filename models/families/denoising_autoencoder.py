@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from ..base import FamilyParams, Model, Terms
+from ..base import Batch, FamilyParams, Model, Terms
 from ..inputs import InputSpec, Rows
 from ..layers import corrupt, dense, expectation, reconstruction_loss
 from ..rotation import Rotation
@@ -51,7 +51,8 @@ class DenoisingAutoencoder(Model):
         out = self.decoder(self.latent(x, mask))
         return expectation(self.input.likelihood, out).unflatten(1, self.input.shape)
 
-    def loss(self, x: Tensor, role: str) -> tuple[Tensor, Terms]:
+    def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
+        x = batch.x
         noisy, mask = self._corrupted(x)
         reconstruction = reconstruction_loss(self.input.likelihood, self.decoder(self.latent(noisy, mask)), x)
         return reconstruction, {"reconstruction": reconstruction}

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from ..base import FamilyParams, Model, Terms
+from ..base import Batch, FamilyParams, Model, Terms
 from ..inputs import InputSpec, Rows
 from ..layers import dense, expectation, reconstruction_loss
 from ..rotation import Rotation
@@ -39,7 +39,8 @@ class Vae(Model):
     Params = VaeParams
 
     params: VaeParams
-    steps: Tensor
+    steps = 2200
+    warmed: Tensor
     variance: Tensor
 
     def __init__(self, input: InputSpec, bits: int, params: VaeParams) -> None:
@@ -49,7 +50,7 @@ class Vae(Model):
         self.decoder = dense([latent, width, width, input.size])
         self.register_buffer("variance", torch.ones(()))
         self.rotation = Rotation(latent, bits)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("warmed", torch.zeros((), dtype=torch.int64))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance `(B, latent)` of q(z|x)."""
@@ -72,16 +73,17 @@ class Vae(Model):
             variance = self.variance
         return 0.5 * self.input.size * (error / variance + (2 * math.pi * variance).log())
 
-    def loss(self, x: Tensor, role: str) -> tuple[Tensor, Terms]:
+    def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
+        x = batch.x
         mean, log_variance = self.posterior(x)
         z = mean + (0.5 * log_variance).exp() * torch.randn_like(mean)  # (B, latent)
         reconstruction = self.reconstruction(z, x)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
-        warmth = min(1.0, (int(self.steps) + 1) / (self.params.warm_up_steps + 1)) if self.training else 1.0
+        warmth = min(1.0, (int(self.warmed) + 1) / (self.params.warm_up_steps + 1)) if self.training else 1.0
         return reconstruction + self.params.beta * warmth * kl, {"reconstruction": reconstruction, "kl": kl}
 
     def after_step(self) -> None:
-        self.steps += 1
+        self.warmed += 1
 
     def fit_hash(self, rows: Rows) -> None:
         self.rotation.fit(rows, lambda x: self.posterior(x.to(self.device))[0], "itq")
