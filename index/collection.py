@@ -83,15 +83,22 @@ class Collection:
         """Open the collection stored at `path`. Raises `StoreDamaged` where the file fails its checks."""
         self._fold_at = fold_at
         self._store = Store(path)
-        self.config = _config(self._store.meta())
-        if path.parent.name != self.config.name:
-            raise StoreDamaged(
-                f"the folder {path.parent.name!r} holds the collection {self.config.name!r}; give it its name back"
-            )
+        try:
+            self.config, self._snapshot = self._load(path)
+        except BaseException:
+            self._store.close()
+            raise
         self._write_lock = threading.Lock()
         self._published = threading.Condition()
+
+    def _load(self, path: Path) -> tuple[CollectionConfig, Snapshot]:
+        config = _config(self._store.meta())
+        if path.parent.name != config.name:
+            raise StoreDamaged(
+                f"the folder {path.parent.name!r} holds the collection {config.name!r}; give it its name back"
+            )
         with self._store.reader() as reader:
-            self._snapshot = Snapshot.of(reader.sequence, self.config.bits, *reader.codes(self.config.bits))
+            return config, Snapshot.of(reader.sequence, config.bits, *reader.codes(config.bits))
 
     @classmethod
     def create(cls, path: Path, config: CollectionConfig) -> None:
@@ -263,25 +270,19 @@ class Collection:
         """Verify the store's own checksums and that memory holds exactly what the store does."""
         with self._state() as (reader, snapshot):
             faults = list(reader.faults())
-            try:
+            if not faults:
                 keys, codes = reader.codes(self.bits)
                 held_keys, held_codes = snapshot.contents()
                 if not (np.array_equal(keys, held_keys) and np.array_equal(codes, held_codes)):
                     faults.append("the index in memory differs from the store; restart the service to rebuild it")
-            except StoreDamaged as error:
-                faults.append(str(error))
             return Report(len(snapshot), tuple(faults))
 
 
 def _config(meta: Mapping[str, Any]) -> CollectionConfig:
     try:
-        model = meta["model"]
-        return CollectionConfig(
-            meta["name"],
-            meta["bits"],
-            None if model is None else ModelKey(**model),
-            meta["keep_inputs"],
-            meta["created_at"],
-        )
-    except (KeyError, TypeError) as error:
+        model = None if meta["model"] is None else ModelKey(**meta["model"])
+        config = CollectionConfig(meta["name"], meta["bits"], model, meta["keep_inputs"], meta["created_at"])
+        check_width(config.bits)
+    except (KeyError, TypeError, InvalidCode) as error:
         raise StoreDamaged(f"the settings of the collection cannot be read ({error})") from None
+    return config

@@ -35,6 +35,8 @@ def _faults(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours; a lock or I/O error is the disk's fault, never silence."""
     try:
         yield
+    except UnicodeDecodeError as error:  # from SQLite's own message about a damaged schema
+        raise StoreDamaged(f"{path.parent.name!r}: {error}; restore the collection from a backup") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
@@ -43,7 +45,8 @@ def _faults(path: Path) -> Iterator[None]:
                 f"the disk that holds {path.parent.name!r} is full; nothing was stored. "
                 "Free some space and send the request again"
             ) from error
-        if primary in _DAMAGED:
+        # A text that is no longer UTF-8 has no code of its own.
+        if primary in _DAMAGED or "decode to UTF-8" in str(error):
             raise StoreDamaged(f"{path.parent.name!r}: {error}; restore the collection from a backup") from error
         raise StoreUnavailable(f"{path.parent.name!r}: the store could not be used: {error}") from error
 
@@ -68,10 +71,14 @@ class Store:
         self._closed = threading.Event()
         with _faults(path):
             self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-            self._writer.execute("PRAGMA journal_mode = WAL")
-            self._writer.execute("PRAGMA synchronous = FULL")
-            self._writer.execute("PRAGMA secure_delete = ON")
-            migrate(self._writer)
+            try:
+                self._writer.execute("PRAGMA journal_mode = WAL")
+                self._writer.execute("PRAGMA synchronous = FULL")
+                self._writer.execute("PRAGMA secure_delete = ON")
+                migrate(self._writer)
+            except BaseException:
+                self._writer.close()
+                raise
 
     def close(self) -> None:
         self._closed.set()
@@ -90,7 +97,11 @@ class Store:
 
     def meta(self) -> dict[str, Any]:
         with _faults(self.path):
-            return {name: json.loads(value) for name, value in self._writer.execute("SELECT * FROM meta")}
+            rows = self._writer.execute("SELECT * FROM meta").fetchall()
+        try:
+            return {name: json.loads(value) for name, value in rows}
+        except (ValueError, TypeError) as error:
+            raise StoreDamaged(f"{self.path.parent.name!r}: its settings cannot be read: {error}") from None
 
     # -- changes -------------------------------------------------------------------------------------------
 
@@ -152,13 +163,14 @@ class Store:
             try:
                 db.execute("BEGIN")
                 yield Reader(db)
-            finally:
-                if db.in_transaction:
-                    db.execute("COMMIT")
-                if self._closed.is_set():
-                    db.close()
-                else:
-                    self._idle.put(db)
+                db.execute("ROLLBACK")  # there is nothing to commit, and on a damaged file this cannot fail
+            except BaseException:
+                db.close()
+                raise
+            if self._closed.is_set():
+                db.close()
+            else:
+                self._idle.put(db)
 
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
@@ -183,7 +195,10 @@ class Reader:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
-        self.sequence, self.count = db.execute("SELECT sequence, items FROM state").fetchone()
+        row = db.execute("SELECT sequence, items FROM state").fetchone()
+        if row is None or not all(isinstance(value, int) for value in row):
+            raise StoreDamaged("the store has lost its state")
+        self.sequence, self.count = row
 
     def codes(self, bits: int) -> tuple[NDArray[np.int64], Codes]:
         """Every key `(n,)` ascending and code `(n, bits / 8)`. Raises `StoreDamaged` where a seal is broken."""
@@ -192,7 +207,7 @@ class Reader:
         rows = self._db.execute("SELECT key, id, code, seal FROM items ORDER BY key")
         while chunk := rows.fetchmany(_READ_ROWS):
             for key, id, code, seal in chunk:
-                if len(code) != bits // 8 or _seal(key, id, code) != seal:
+                if not _sound(key, id, code, seal) or len(code) != bits // 8:
                     raise StoreDamaged(f"the code of item {id!r} is not what was written")
                 keys.append(key)
                 codes += code
@@ -239,7 +254,13 @@ class Reader:
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the file, one sentence each; nothing for a sound store."""
-        for (line,) in self._db.execute("PRAGMA quick_check"):
+        try:
+            yield from self._faults()
+        except sqlite3.Error as error:
+            yield f"SQLite: {error}"
+
+    def _faults(self) -> Iterator[str]:
+        for (line,) in self._db.execute("PRAGMA integrity_check"):
             if line != "ok":
                 yield f"SQLite: {line}"
         rows = self._db.execute("SELECT key, seal, digest, id, code, payload, kind, input FROM items")
@@ -248,10 +269,11 @@ class Reader:
             count += 1
             try:
                 item = _item(*fields)
-            except (ValueError, zlib.error) as error:
+                intact = item.digest() == digest
+            except (ValueError, TypeError, AttributeError, zlib.error) as error:  # what damaged fields lead to
                 yield f"item {fields[0]!r}: {error}"
                 continue
-            if item.digest() != digest or _seal(key, item.id, item.code) != seal:
+            if not intact or not _sound(key, item.id, item.code, seal):
                 yield f"item {item.id!r}: its content is not what was written"
         if count != self.count:
             yield f"{self.count} items were stored, {count} can be read"
@@ -259,6 +281,12 @@ class Reader:
 
 def _seal(key: int, id: str, code: bytes) -> int:
     return zlib.crc32(code, zlib.crc32(id.encode(), key & 0xFFFFFFFF))
+
+
+def _sound(key: object, id: object, code: object, seal: object) -> bool:
+    """Whether a stored row has the types and the seal that it was written with."""
+    right = isinstance(key, int) and isinstance(id, str) and isinstance(code, bytes)
+    return right and _seal(key, id, code) == seal  # type: ignore[arg-type]
 
 
 def _row(key: int, item: Item) -> tuple[int, str, bytes, int, str | None, str | None, bytes | None, bytes]:

@@ -56,8 +56,8 @@ class Model(nn.Module, ABC):
     roles: ClassVar[tuple[str, ...]] = ("autoencoder",)
     """Optimisers, stepped in this order on each batch; none for a model fitted in closed form."""
     chosen_by: ClassVar[Literal["retrieval", "loss"]] = "retrieval"
-    """What picks the best epoch on held-out items. A family made to generate is judged by its own bound: the epoch at
-    which its codes retrieve best comes long before it has learned to make items."""
+    """What picks the best epoch on held-out items. A family made to generate or repair is judged by its own
+    loss: the epoch at which its codes retrieve best comes long before it has learned what it is for."""
     steps: ClassVar[int] = 2000
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
     registered: ClassVar[dict[str, type[Model]]] = {}

@@ -3,8 +3,8 @@
 For each batch and each of a model's roles, in order, it takes the gradient of `loss(x, role)` with respect to that
 role's parameters only and lets that role's optimiser step. After each epoch the codes of held-out items are searched
 in those of the training items, and the epoch that retrieves best is kept: the loss goes on falling long after
-retrieval has begun to fall. (A family made to generate keeps the epoch of the best held-out loss.) Where there are
-labels a hit is an item of the same label, else one of the nearest in input space.
+retrieval has begun to fall. (A family made to generate or repair keeps the epoch of the best held-out loss.) Where
+there are labels a hit is an item of the same label, else one of the nearest in input space.
 """
 
 from __future__ import annotations

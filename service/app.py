@@ -34,7 +34,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
         engine.registry,
-        threads=settings.threads,
         most_waiting=settings.max_jobs_waiting,
     )
 

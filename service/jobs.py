@@ -95,10 +95,9 @@ def _job(row: tuple[Any, ...]) -> dict[str, Any]:
 class Runner:
     """Runs training jobs one after another, each in a spawned child."""
 
-    def __init__(self, store: JobStore, registry: Registry, *, threads: int, most_waiting: int) -> None:
+    def __init__(self, store: JobStore, registry: Registry, *, most_waiting: int) -> None:
         self.store = store
         self._registry = registry
-        self._threads = threads
         self._most_waiting = most_waiting
         self._queue: queue.Queue[tuple[str, Mapping[str, Any]] | None] = queue.Queue()
         self._lock = threading.Lock()
@@ -163,7 +162,7 @@ class Runner:
         assert child.stdout is not None
         last: dict[str, Any] = {}
         try:
-            child.stdin.write(json.dumps({**spec, "draft": str(draft), "threads": self._threads}) + "\n")
+            child.stdin.write(json.dumps({**spec, "draft": str(draft)}) + "\n")
             child.stdin.flush()
             for line in child.stdout:
                 last = json.loads(line)

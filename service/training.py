@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from models.artefact import save_artefact
@@ -15,6 +17,8 @@ from models.data import Dataset
 from models.errors import InvalidParams
 from models.inputs import INPUTS
 from models.train import Progress, TrainConfig, Trainer
+
+_SMALL = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,14 @@ def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
         seed=training.seed,
     )
     trainer = Trainer(model, training.config())
-    yield from trainer.fit(data.items, data.labels)
+    before = torch.get_num_threads()
+    # A second thread costs a small model more than it brings: its steps are shorter than the hand-over.
+    small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
+    torch.set_num_threads(1 if small else os.cpu_count() or 1)
+    try:
+        yield from trainer.fit(data.items, data.labels)
+    finally:
+        torch.set_num_threads(before)
     save_artefact(
         model,
         draft,

@@ -35,13 +35,10 @@ def main() -> None:
 
 
 def _run(spec: dict[str, Any]) -> None:
-    import torch
-
     from models.data import Dataset, load
 
     from .training import Training, train
 
-    torch.set_num_threads(spec["threads"])
     if "dataset" in spec:
         data: Dataset = load(spec["dataset"])
     else:

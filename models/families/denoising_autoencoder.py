@@ -28,6 +28,8 @@ class DenoisingAutoencoder(Model):
     """A deterministic latent, learned by repairing; removes noise and fills holes."""
 
     family = "denoising-autoencoder"
+    chosen_by = "loss"
+    steps = 1700
 
     Params = DenoisingAutoencoderParams
 
