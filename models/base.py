@@ -118,16 +118,16 @@ class Model(nn.Module, ABC):
         almost zero: such rows are computed again alone, so that alone is what counts. Raises `InvalidInput` for
         an item that the input cannot take or whose logits are not finite.
         """
-        x = self.input.tensor(items)
-        return self.logits_of(x)
+        if len(items) == 0:
+            return np.empty((0, self.bits), np.float32)
+        return self.logits_of(self.input.tensor(items))
 
     @torch.inference_mode()
     def logits_of(self, x: Tensor) -> NDArray[np.float32]:
         """`logits` of a tensor `(n, *input.shape)`."""
         self.eval()
         x = x.to(self.device)
-        parts = [self.encode(part) for part in x.split(_BATCH)]
-        out = torch.cat(parts) if parts else x.new_empty(0, self.bits)
+        out = torch.cat([self.encode(part) for part in x.split(_BATCH)])
         if len(x) > 1:
             for place in (out.abs() < _NEAR_ZERO).any(1).nonzero().flatten().tolist():
                 out[place] = self.encode(x[place : place + 1])[0]

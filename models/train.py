@@ -229,7 +229,7 @@ class Trainer:
                 loss, terms = model.loss(batch, role)
             if not torch.isfinite(loss):
                 raise TrainingFailed(
-                    f"the loss of role {role!r} became {float(loss)} in epoch {epoch}; "
+                    f"the loss of role {role!r} became {float(loss.detach())} in epoch {epoch}; "
                     "lower learning_rate, or look for extreme values in the data"
                 )
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)

@@ -1,4 +1,4 @@
-"""Shared fixtures: a small data directory made once, a fresh copy of it for each test, clients and servers."""
+"""Fixtures: a small data directory made once, a fresh copy of it for each test, and clients."""
 
 from __future__ import annotations
 
@@ -6,25 +6,16 @@ import os
 
 os.environ["OMP_WAIT_POLICY"] = "passive"  # before torch and FAISS are loaded
 
-import base64
 import shutil
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from starlette.testclient import TestClient
+from support import COLLECTIONS, MODELS, part_of, vectors
 
 from models.data import Dataset, load
-from models.images import encode_png
 from service.app import create_app
 from service.cli.items import ingest_dataset
 from service.engine import Engine
@@ -32,36 +23,6 @@ from service.settings import Settings
 from service.training import Training, train
 
 torch.set_num_threads(1)
-
-# Small, quickly trained stand-ins with the names of the demo, so that its examples can be run against them.
-MODELS = (
-    ("digits-hash", "binary-autoencoder", 64, "digits", {"epochs": 5, "hidden": 64}),
-    ("digits-vae", "vae", 64, "digits", {"epochs": 5, "hidden": 64}),
-    ("digits-denoise", "denoising-autoencoder", 64, "digits", {"epochs": 5, "hidden": 64}),
-    ("docs-hash", "binary-autoencoder", 128, "python-docs", {"epochs": 2, "hidden": 32}),
-    ("vectors-itq", "itq", 32, "vectors", {}),
-)
-COLLECTIONS = (("digits", "digits-hash"), ("python-docs", "docs-hash"), ("vectors", "vectors-itq"))
-
-
-def part_of(data: Dataset, size: int) -> Dataset:
-    """Every nth item of `data`, `size` in all."""
-    places = np.linspace(0, len(data) - 1, size).astype(int)
-
-    def pick(values: Any) -> Any:
-        return None if values is None else [values[place] for place in places]
-
-    items = data.items[places] if isinstance(data.items, np.ndarray) else pick(data.items)
-    return replace(data, items=items, ids=pick(data.ids), labels=pick(data.labels), payloads=pick(data.payloads))
-
-
-def vectors(n: int = 300, dim: int = 24, seed: int = 0) -> Dataset:
-    """Clustered vectors with the cluster as label."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 6, n)
-    centres = rng.normal(size=(6, dim)) * 3
-    items = (centres[labels] + rng.normal(size=(n, dim))).astype(np.float32)
-    return Dataset("vectors", "vector", items, [f"v{place}" for place in range(n)], [str(label) for label in labels])
 
 
 @pytest.fixture(scope="session")
@@ -108,67 +69,3 @@ def shared_client(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     root = shutil.copytree(prepared, tmp_path_factory.mktemp("shared") / "data")
     with TestClient(create_app(Settings(data_dir=Path(root))), raise_server_exceptions=False) as found:
         yield found
-
-
-def png(array: np.ndarray[Any, Any]) -> str:
-    """A picture as base64 PNG."""
-    return base64.b64encode(encode_png(array)).decode()
-
-
-def assert_problem(response: Any, status: int, slug: str | None = None) -> dict[str, Any]:
-    """The one shape that every error has (RFC 9457, and our promises about it)."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert response.headers["x-request-id"]
-    body: dict[str, Any] = response.json()
-    assert {"type", "title", "status", "detail"} <= set(body) <= {"type", "title", "status", "detail", "errors"}
-    assert body["status"] == status
-    assert body["type"].startswith("urn:hammingbird:problem:")
-    assert body["title"]
-    assert body["detail"]
-    for fault in body.get("errors", []):
-        assert set(fault) == {"pointer", "detail"}
-        assert fault["pointer"] == "" or fault["pointer"].startswith("/")
-    if slug is not None:
-        assert body["type"] == f"urn:hammingbird:problem:{slug}"
-    return body
-
-
-@contextmanager
-def server(data_dir: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real service in a process group of its own on a free loopback port: its address and process."""
-    port = free_port()
-    command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", str(data_dir), *arguments]
-    log = (data_dir.parent / f"server-{port}.log").open("wb")
-    process = subprocess.Popen(command, stderr=log, env={**os.environ, **environment}, start_new_session=True)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        wait_ready(address, process)
-        yield address, process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.wait(30)
-        log.close()
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def wait_ready(address: str, process: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
-    """Return once the service is ready; fail at once where it has ended."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise AssertionError(f"the service ended with code {process.returncode}")
-        try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise AssertionError("the service was not ready in time")
