@@ -70,7 +70,7 @@ class Catalogue:
         if name in self.damaged:
             raise StoreDamaged(f"collection {name!r} is damaged: {self.damaged[name]}")
         raise UnknownCollection(
-            f"there is no collection {name!r}; GET /collections lists them, POST /collections makes one"
+            f"there is no collection {name[:64]!r}; GET /collections lists them, POST /collections makes one"
         )
 
     def create(self, config: CollectionConfig) -> Collection:

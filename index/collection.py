@@ -211,7 +211,7 @@ class Collection:
         with self._store.reader() as reader:
             item = reader.get(id)
         if item is None:
-            raise UnknownItem(f"collection {self.name!r} has no item {id!r}")
+            raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
         return item
 
     def items(self, *, after: str | None = None, limit: int) -> list[Item]:

@@ -207,7 +207,7 @@ def _method(protocol: type) -> str:
 def build(family: str, input: InputSpec, bits: int, params: Mapping[str, Any], *, seed: int = 0) -> Model:
     """A new model of `family`, its weights drawn from `seed`. Raises `InvalidParams`."""
     if family not in Model.registered:
-        raise InvalidParams(f"there is no family {family!r}; known are {', '.join(sorted(Model.registered))}")
+        raise InvalidParams(f"there is no family {family[:64]!r}; known are {', '.join(sorted(Model.registered))}")
     if bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
         raise InvalidParams(f"bits must be a multiple of 8 from {MIN_BITS} to {MAX_BITS}; got {bits}")
     kind = Model.registered[family]

@@ -47,15 +47,14 @@ def generate(engine: Engine, request: schemas.GenerateRequest) -> tuple[schemas.
         assert isinstance(model, Varies)
         near = _tensor(engine, model, request.near, request.collection)
         x = model.vary(near, request.n, generator=generator, temperature=request.temperature)
-    made = model.input.restore(x)
+    kind, made = model.input.kind, model.input.restore(x)
     # The code is that of the item as it is given out, so that sending it back finds the same code.
     codes = engine.encode(model, made)
     nearest: list[list[schemas.Hit] | None] = [None] * len(made)
     if request.collection is not None:
         collection = engine.catalogue.get(request.collection)
-        collection.check_fingerprint(entry.fingerprint)
-        nearest = [[hit_reply(hit) for hit in collection.search(code, k=_NEAREST).hits] for code in codes]
-    kind = model.input.kind
+        keys = [engine.code_of_item(kind, item, collection) for item in made]
+        nearest = [[hit_reply(hit) for hit in collection.search(key, k=_NEAREST).hits] for key in keys]
     items = [
         schemas.GeneratedItem(**encode(kind, item).model_dump(), code=to_hex(code), nearest=hits)
         for item, code, hits in zip(made, codes, nearest, strict=True)
@@ -82,8 +81,8 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
     entry = engine.registry.get(request.model)
     model = engine.require(entry, "denoise" if request.mask is None else "inpaint")
     assert isinstance(model, Denoises)
-    collection_name = request.search.collection if request.search else None
-    x, item = _tensor_and_item(engine, model, request.input, collection_name)
+    home = request.collection or (request.search.collection if request.search else None)
+    x, item = _tensor_and_item(engine, model, request.input, home)
     if request.mask is None:
         repaired = x
         for _ in range(request.steps):
@@ -103,9 +102,9 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
     )
     if request.search is not None:
         collection = engine.catalogue.get(request.search.collection)
-        collection.check_fingerprint(entry.fingerprint)
         started = time.perf_counter()
-        reply.hits = by_code(engine, collection, code, request.search, started, started).hits
+        key = engine.code_of_item(model.input.kind, output, collection)
+        reply.hits = by_code(engine, collection, key, request.search, started, time.perf_counter()).hits
     return reply
 
 

@@ -112,6 +112,16 @@ class Engine:
         code: Codes = self.encode(model, [decoded.item])[0]
         return code
 
+    def code_of_item(self, kind: str, item: Any, collection: Collection) -> Codes:
+        """The code `(bits / 8,)` that `collection`'s own model gives an item in memory, whoever made the item."""
+        entry, model = self.model_of(collection)
+        if model.input.kind != kind:
+            raise InvalidRequest(
+                f"collection {collection.name!r} is of {model.input.kind} items ({entry.reference}), this is {kind}"
+            )
+        code: Codes = self.encode(model, [item])[0]
+        return code
+
     def encode(self, model: Model, items: Sequence[Any]) -> Codes:
         """Codes `(n, bits / 8)` of items in memory. Raises `InvalidInput` with the position of a bad one."""
         return pack(model.logits(items))

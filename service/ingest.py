@@ -93,7 +93,7 @@ def _target(
     except UnknownCollection:
         if reference is None:
             raise UnknownCollection(
-                f"there is no collection {name!r}; name a model to create it, or POST /collections first"
+                f"there is no collection {name[:64]!r}; name a model to create it, or POST /collections first"
             ) from None
         entry = engine.registry.get(reference)
         model = engine.registry.load(entry)

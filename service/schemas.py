@@ -169,7 +169,9 @@ class GenerateRequest(Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     temperature: float = Field(1.0, ge=0, le=10)
     near: Input | None = Field(None, description="sample around this item or code")
-    collection: str | None = Field(None, description="add the nearest stored items; also where `near.id` is looked up")
+    collection: str | None = Field(
+        None, description="add the nearest items stored here, by its own codes; also where `near.id` is looked up"
+    )
 
 
 class GeneratedItem(Output):
@@ -192,13 +194,16 @@ class DenoiseRequest(Strict):
     )
     steps: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)
-    search: SearchOptions | None = Field(None, description="search with the result")
+    collection: str | None = Field(None, description="where `input.id` is looked up; else that of `search`")
+    search: SearchOptions | None = Field(
+        None, description="search a collection with the result, in the codes of the collection's own model"
+    )
 
 
 class DenoiseReply(BaseModel):
     model: ModelInfo
     output: Output
-    code: str
+    code: str = Field(description="of the output, by the model that made it")
     error_before: float = Field(
         description="mean squared difference of the input from the model's reconstruction of it"
     )
