@@ -1,0 +1,140 @@
+"""/collections, /models, /families, health."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from support import assert_problem
+
+from models.base import Model
+from service.app import create_app
+from service.settings import Settings
+
+
+def test_collections_are_made_listed_and_deleted(client: TestClient) -> None:
+    made = client.post("/collections", json={"name": "mine", "bits": 128})
+    assert made.status_code == 201
+    assert made.json() | {"created_at": ""} == {
+        "name": "mine", "bits": 128, "model": None, "items": 0, "keep_inputs": True, "created_at": "",
+    }  # fmt: skip
+    assert_problem(client.post("/collections", json={"name": "mine", "bits": 128}), 409, "collection-exists")
+    assert client.post("/collections", json={"name": "theirs", "model": "digits-hash"}).json()["bits"] == 64
+    names = [collection["name"] for collection in client.get("/collections").json()["collections"]]
+    assert names == ["digits", "mine", "python-docs", "theirs", "vectors"]
+    assert client.delete("/collections/mine").status_code == 204
+    assert_problem(client.get("/collections/mine"), 404, "unknown-collection")
+    assert_problem(client.delete("/collections/mine"), 404, "unknown-collection")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"name": "x"}, 422),
+        ({"name": "x", "bits": 64, "model": "digits-hash"}, 422),
+        ({"name": "x", "bits": 63}, 422),
+        ({"name": "x", "bits": 2**30}, 422),
+        ({"name": "x", "bits": 0}, 422),
+        ({"name": "../x", "bits": 64}, 422),
+        ({"name": "", "bits": 64}, 422),
+        ({"name": "x", "model": "nobody"}, 404),
+    ],
+    ids=str,
+)
+def test_collections_that_are_refused(client: TestClient, body: dict[str, object], status: int) -> None:
+    assert_problem(client.post("/collections", json=body), status)
+    assert len(client.get("/collections").json()["collections"]) == 3
+
+
+def test_items_are_paged_read_and_deleted(client: TestClient) -> None:
+    ids, cursor = [], None
+    while True:
+        page = client.get(
+            "/collections/digits/items", params={"limit": 77} | ({"cursor": cursor} if cursor else {})
+        ).json()
+        ids += [item["id"] for item in page["items"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert ids == sorted(ids)
+    assert len(ids) == 300
+    item = client.get("/collections/digits/items/digit-0000").json()
+    assert set(item) == {"id", "code", "payload", "input"}
+    assert client.delete("/collections/digits/items/digit-0000").json() == {"deleted": 1}
+    assert_problem(client.delete("/collections/digits/items/digit-0000"), 404, "unknown-item")
+    deleted = client.post("/collections/digits/delete", json={"ids": [*ids[1:4], "nobody", ids[1]]}).json()
+    assert deleted == {"deleted": 3}
+    assert client.get("/collections/digits").json()["items"] == 296
+    found = client.post("/search", json={"collection": "digits", "query": {"id": ids[9]}, "k": 10_000}).json()
+    assert found["total"] == 296
+    assert not set(ids[:4]) & {hit["id"] for hit in found["hits"]}
+
+
+def test_models_have_cards_aliases_and_users(client: TestClient) -> None:
+    listed = client.get("/models").json()["models"]
+    assert [model["name"] for model in listed] == [
+        "digits-denoise", "digits-hash", "digits-vae", "docs-hash", "vectors-itq",
+    ]  # fmt: skip
+    assert "vocabulary" not in str(listed)
+    card = client.get("/models/docs-hash:1").json()
+    assert card["card"].startswith("---")
+    assert len(card["input"]["vocabulary"]) > 100
+    assert card["metrics"]["retrieval"] >= 0
+    assert {"encode", "decode"} <= set(card["capabilities"])
+    promoted = client.put("/models/digits-hash/aliases/champion", json={"version": 1}).json()
+    assert promoted["aliases"] == ["champion"]
+    assert client.get("/models/digits-hash@champion").json()["version"] == 1
+    assert_problem(client.put("/models/digits-hash/aliases/x", json={"version": 9}), 404, "unknown-model")
+    assert_problem(client.put("/models/digits-hash:1/aliases/x", json={"version": 1}), 404, "unknown-model")
+    assert_problem(client.put("/models/digits-hash/aliases/A B", json={"version": 1}), 422)
+    assert "digits" in assert_problem(client.delete("/models/digits-hash"), 409, "in-use")["detail"]
+    assert client.delete("/models/digits-vae").status_code == 204
+    assert_problem(client.get("/models/digits-vae"), 404, "unknown-model")
+
+
+def test_families_say_what_they_can_do(shared_client: TestClient) -> None:
+    reply = shared_client.get("/families").json()
+    assert [family["name"] for family in reply["families"]] == sorted(Model.registered)
+    for family in reply["families"]:
+        assert family["summary"]
+        assert "encode" in family["capabilities"]
+        assert family["params"]["type"] == "object"
+    assert "epochs" in reply["training"]["properties"]
+
+
+def test_health_and_metrics(client: TestClient) -> None:
+    assert client.get("/livez").text == "ok"
+    assert client.get("/readyz").json() == {"status": "ok", "collections": 3, "models": 5, "damaged": []}
+    client.post("/search", json={"collection": "digits", "query": {"id": "digit-0000"}})
+    client.get("/nothing")
+    text = client.get("/metrics").text
+    assert 'hammingbird_requests_total{method="POST",route="/search",status="200"} 1.0' in text
+    assert 'hammingbird_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
+    assert 'hammingbird_items{collection="digits"} 300.0' in text
+    assert "hammingbird_models 5.0" in text
+
+
+def test_damage_is_named_and_the_rest_is_served(data_dir: Path) -> None:
+    (data_dir / "collections" / "digits" / "items.db").write_bytes(b"x" * 5000)
+    (data_dir / "models" / "vectors-itq" / "1" / "model.safetensors").write_bytes(b"x")
+    with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+        ready = client.get("/readyz").json()
+        assert {"digits", "vectors-itq:1"} <= set(ready["damaged"])
+        assert [entry["name"] for entry in client.get("/collections").json()["damaged"]] == ["digits"]
+        assert [entry["name"] for entry in client.get("/models").json()["damaged"]] == ["vectors-itq:1"]
+        query = {"collection": "digits", "query": {"code": "00" * 8}}
+        assert_problem(client.post("/search", json=query), 503, "store-damaged")
+        query = {"collection": "vectors", "query": {"vector": [0.0] * 24}}
+        assert "model.safetensors" in str(ready) or "vectors" in str(ready)
+        assert_problem(client.post("/search", json=query), 404, "unknown-model")
+        by_code = client.post("/search", json={"collection": "vectors", "query": {"id": "v0"}, "k": 1})
+        assert by_code.json()["hits"][0]["distance"] == 0, "stored codes can be searched without their model"
+        assert client.post("/search", json={"collection": "python-docs", "query": {"text": "file"}}).status_code == 200
+
+
+def test_request_ids(client: TestClient) -> None:
+    assert client.get("/livez", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    assert client.get("/livez", headers={"x-request-id": "not/mine"}).headers["x-request-id"] != "not/mine"
+    ids = {client.get(path).headers["x-request-id"] for path in ("/livez", "/nothing", "/readyz", "/metrics")}
+    assert len(ids) == 4
