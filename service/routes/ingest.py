@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 
 from .. import ingest as ingesting
 from ..dependencies import EngineDep
@@ -87,11 +86,7 @@ def _from_json(engine: Engine, body: bytes, skip_bad: bool) -> IngestReply:
 
 
 async def _from_form(request: Request, engine: Engine, skip_bad: bool) -> IngestReply:
-    most = engine.settings.max_items
-    try:
-        form = await request.form(max_files=most, max_fields=10)
-    except MultiPartException as error:
-        raise InvalidRequest(f"the form cannot be read: {error.message}") from None
+    form = await request.form(max_files=engine.settings.max_items, max_fields=10)
     try:
         collection, model = form.get("collection"), form.get("model")
         if not isinstance(collection, str) or not (model is None or isinstance(model, str)):
