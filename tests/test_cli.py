@@ -1,0 +1,162 @@
+"""The command line: every command, its help, its errors, its pipes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from models.data import Dataset
+from models.images import encode_png
+from service.cli import app
+
+COMMANDS = ["serve", "demo", "train", "ingest", "search", "models", "collections", "check", "evaluate"]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def as_json(*arguments: object) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_help_names_every_command_and_each_has_an_example() -> None:
+    done = subprocess.run([sys.executable, "-m", "service", "--help"], capture_output=True, text=True, check=True)
+    for command in COMMANDS:
+        assert command in done.stdout
+        assert f"hammingbird {command}" in " ".join(run(command, "--help").output.split())
+
+
+def test_help_does_not_load_torch() -> None:
+    script = "import sys, service.cli; assert not {'torch', 'faiss', 'sklearn'} & set(sys.modules), sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of pictures of several sizes, grey and in colour, in two sub-folders."""
+    rng = np.random.default_rng(0)
+    for label, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(20):
+            shape = (rng.integers(20, 60), rng.integers(20, 60), rng.choice([1, 3]))
+            picture = (rng.normal(level, 20, shape)).clip(0, 255).astype(np.uint8)
+            (tmp_path / "photos" / label / f"{number:02d}.png").write_bytes(encode_png(picture))
+    return tmp_path / "photos"
+
+
+def test_a_folder_of_pictures_in_three_commands(photos: Path, tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    options = ["--data-dir", data_dir]
+    trained = as_json("train", "--data", photos, "--name", "photos-hash", "--bits", 32, "--set", "epochs=3", *options)
+    assert trained["model"] == "photos-hash:1"
+    counts = as_json("ingest", "--data", photos, "--collection", "photos", "--model", "photos-hash", *options)
+    assert counts == {"collection": "photos", "created": 40, "updated": 0, "unchanged": 0}
+    counts = as_json("ingest", "--data", photos, "--collection", "photos", *options)
+    assert counts["unchanged"] == 40
+    found = as_json("search", "--collection", "photos", "--image", photos / "dark" / "03.png", "-k", 5, *options)
+    assert (found["hits"][0]["distance"], found["total"]) == (0, 5)
+    assert "dark/03.png" in [hit["id"] for hit in found["hits"] if hit["distance"] == 0]
+    assert sum(hit["payload"]["label"] == "dark" for hit in found["hits"]) >= 4
+    by_id = as_json("search", "--collection", "photos", "--id", "dark/03.png", "--radius", 0, *options)
+    assert by_id["complete"]
+    assert as_json("models", *options)[0]["name"] == "photos-hash"
+    assert as_json("collections", *options) == [{"name": "photos", "items": 40, "bits": 32, "model": "photos-hash:1"}]
+    assert run("check", *options).exit_code == 0
+    assert "sound" in run("check", *options).output
+    for command in (["models", *options], ["collections", *options], ["models", "--families"]):
+        assert run(*command).exit_code == 0
+    table = run("search", "--collection", "photos", "--id", "dark/03.png", "-k", 2, *options)
+    assert "dark/03.png" in table.output
+    assert as_json("collections", "--delete", "photos", *options) == []
+
+
+def test_progress_in_a_pipe_is_plain_lines(tmp_path: Path) -> None:
+    command = ["train", "--data", "digits", "--name", "x", "--set", "epochs=2", "--data-dir", str(tmp_path)]
+    done = subprocess.run([sys.executable, "-m", "service", *command], capture_output=True, text=True, check=True)
+    assert "training x 100%" in done.stderr
+    assert "\x1b" not in done.stdout + done.stderr
+    assert done.stdout.startswith("x:1: precision@10 by label 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["train", "--data", "nowhere", "--name", "x"], "neither a file or folder"),
+        (["train", "--data", "digits", "--name", "x", "--family", "nobody"], "there is no family"),
+        (["train", "--data", "digits", "--name", "x", "--bits", "7"], "multiple of 8"),
+        (["train", "--data", "digits", "--name", "Bad Name"], "a name has"),
+        (["train", "--data", "digits", "--name", "x", "--set", "unknown=1"], "unknown"),
+        (["ingest", "--data", "digits", "--collection", "x"], "there is no collection 'x'"),
+        (["ingest", "--data", "digits", "--collection", "x", "--model", "y"], "there is no model 'y'"),
+        (["search", "--collection", "x", "--text", "t"], "there is no collection 'x'"),
+        (["collections", "--delete", "x"], "there is no collection 'x'"),
+    ],
+)
+def test_errors_are_one_clear_line(tmp_path: Path, arguments: list[str], why: str) -> None:
+    result = run(*arguments, "--data-dir", tmp_path)
+    assert result.exit_code == 1
+    assert why in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "--collection", "x"],
+        ["search", "--collection", "x", "--text", "a", "--id", "b"],
+        ["search", "--collection", "x", "--vector", "1,2"],
+        ["search", "--collection", "x", "--text", "a", "-k", "0"],
+        ["train", "--data", "digits", "--name", "x", "--set", "epochs"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_ends_with_two(tmp_path: Path, arguments: list[str]) -> None:
+    result = run(*arguments, *([] if arguments == ["nonsense"] else ["--data-dir", tmp_path]))
+    assert result.exit_code == 2
+
+
+def test_check_finds_damage(data_dir: Path) -> None:
+    (data_dir / "models" / "digits-vae" / "1" / "card.md").write_text("x")
+    (data_dir / "collections" / "stray").mkdir()
+    result = run("check", "--data-dir", data_dir)
+    assert result.exit_code == 1
+    assert "card.md" in result.output
+    assert "collections/stray" in result.output
+    assert (data_dir / "collections" / "stray").exists()
+
+
+def test_evaluate_prints_the_table(tmp_path: Path, datasets: dict[str, Dataset]) -> None:
+    source = tmp_path / "v.npz"
+    np.savez(source, x=np.asarray(datasets["vectors"].items), y=np.array(datasets["vectors"].labels))
+    rows = as_json("evaluate", "--data", source, "--bits", 32, "--family", "lsh", "--family", "itq", "--seeds", 2)[
+        "rows"
+    ]
+    assert [(row["family"], row["bits"]) for row in rows] == [("float L2", None), ("lsh", 32), ("itq", 32)]
+    assert all(0.5 < row["precision"] <= 1 for row in rows)
+    assert "precision@10" in run("evaluate", "--data", source, "--bits", 32, "--family", "itq", "--seeds", 1).output
+
+
+def test_the_demo_prints_lines_that_work_and_keeps_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A prepared directory stands for one that the demo filled: nothing is trained or ingested again."""
+    served: list[object] = []
+    monkeypatch.setattr("service.cli.demo.run", lambda *arguments: served.append(arguments))
+    monkeypatch.setattr("service.cli.demo.follow", lambda *arguments: pytest.fail("trained again"))
+    monkeypatch.setattr("service.cli.demo.ingest_dataset", lambda *arguments: pytest.fail("ingested again"))
+    result = run("demo", "--port", 1234, "--data-dir", data_dir)
+    assert served == [("127.0.0.1", 1234, data_dir)]
+    lines = [line for line in result.stdout.splitlines() if line.startswith("curl")]
+    assert len(lines) == 3
+    assert all("http://127.0.0.1:1234/" in line for line in lines)
