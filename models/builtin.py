@@ -68,10 +68,10 @@ def _source() -> Iterator[tuple[str, str]]:
     """Modules with a source file, read without importing them."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        if _SKIPPED & set(parts):
+        parts = [part for part in path.relative_to(root).with_suffix("").parts if part != "__init__"]
+        if _SKIPPED & set(parts) or any(part.startswith("_") for part in parts):
             continue
-        name = ".".join(part for part in parts if part != "__init__")
+        name = ".".join(parts)
         try:
             tree = ast.parse(path.read_bytes())
         except (SyntaxError, ValueError):  # the library ships a few files that are broken on purpose

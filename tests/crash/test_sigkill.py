@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import random
@@ -58,7 +59,7 @@ class Writer(threading.Thread):
             items = [{"id": id, "code": code_of(id)} for id in ids]
             try:
                 post(self.address, "/ingest", {"collection": "codes", "items": items})
-            except (OSError, urllib.error.URLError):
+            except (OSError, http.client.HTTPException):  # no reply, or half of one: unknown
                 return
             self.acknowledged.append(ids)
 
