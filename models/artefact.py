@@ -26,7 +26,6 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from . import families as _families  # noqa: F401  a saved model may be of any family
 from .base import BIT_RULE, MAX_BITS, Model, build, capabilities
 from .errors import ArtefactDamaged, InvalidParams
 from .inputs import input_from_config

@@ -204,13 +204,21 @@ def _method(protocol: type) -> str:
     return next(name for name in vars(protocol) if not name.startswith("_"))
 
 
+def families() -> Mapping[str, type[Model]]:
+    """Every family by its registry name. A family registers when it is imported, which this sees to."""
+    from . import families as _every  # noqa: F401
+
+    return Model.registered
+
+
 def build(family: str, input: InputSpec, bits: int, params: Mapping[str, Any], *, seed: int = 0) -> Model:
     """A new model of `family`, its weights drawn from `seed`. Raises `InvalidParams`."""
-    if family not in Model.registered:
-        raise InvalidParams(f"there is no family {family[:64]!r}; known are {', '.join(sorted(Model.registered))}")
+    known = families()
+    if family not in known:
+        raise InvalidParams(f"there is no family {family[:64]!r}; known are {', '.join(sorted(known))}")
     if bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
         raise InvalidParams(f"bits must be a multiple of 8 from {MIN_BITS} to {MAX_BITS}; got {bits}")
-    kind = Model.registered[family]
+    kind = known[family]
     try:
         checked = kind.Params(**params)
     except ValidationError as error:

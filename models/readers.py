@@ -56,6 +56,10 @@ class PictureFiles(Sequence[Picture]):
     def __len__(self) -> int:
         return len(self._paths)
 
+    def encoded(self, place: int) -> bytes:
+        """The file itself."""
+        return self._paths[place].read_bytes()
+
     @overload
     def __getitem__(self, place: int) -> Picture: ...
     @overload

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from index import Catalogue, Codes, Collection, CollectionConfig, ModelKey, from_hex, pack
-from models.base import Model, capabilities
+from models.base import Model, capabilities, families
 from models.errors import InvalidInput, ModelsError
 from models.registry import Entry, Registry
 
@@ -78,7 +78,7 @@ class Engine:
         """The model of `entry`, which must have `capability`. Raises `CapabilityMissing` naming those that do."""
         model = self.registry.load(entry)
         if capability not in capabilities(type(model)):
-            able = sorted(name for name, family in Model.registered.items() if capability in capabilities(family))
+            able = sorted(name for name, family in families().items() if capability in capabilities(family))
             raise CapabilityMissing(
                 f"{entry.reference} is a {model.family}, which cannot {capability}; these can: {', '.join(able)}"
             )

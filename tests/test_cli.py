@@ -144,6 +144,9 @@ def test_evaluate_prints_the_table(tmp_path: Path, datasets: dict[str, Dataset])
     ]
     assert [(row["family"], row["bits"]) for row in rows] == [("float L2", None), ("lsh", 32), ("itq", 32)]
     assert all(0.5 < row["precision"] <= 1 for row in rows)
+    command = ["evaluate", "--data", str(source), "--bits", "32", "--family", "itq", "--seeds", "1"]
+    done = subprocess.run([sys.executable, "-m", "service", *command], capture_output=True, text=True, check=True)
+    assert "precision@10" in done.stdout
     assert "precision@10" in run("evaluate", "--data", source, "--bits", 32, "--family", "itq", "--seeds", 1).output
 
 

@@ -78,7 +78,7 @@ def _say_what_to_try(host: str, port: int) -> None:
         (f'Find documentation about "{QUESTION}"', _curl(address, "search", question)),
         ("Generate sixteen digits", f"{_curl(address, 'generate', sixteen)} -H 'accept: image/png' -o digits.png"),
     ]
-    errors.print(f"\nServing on {address}, its API described at {address}/docs. Try:", highlight=False)
+    errors.print(f"\nServing on {address}, its API described at {address}/docs. Try:", highlight=False, soft_wrap=True)
     for what, line in lines:
         # Not wrapped and not coloured, so that it can be pasted.
         console.print(f"\n# {what}\n{line}", highlight=False, markup=False, soft_wrap=True)

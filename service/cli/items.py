@@ -60,15 +60,20 @@ def ingest_dataset(engine: Engine, data: Dataset, collection: str, model: str | 
 
 def _item(data: Dataset, place: int) -> Any:
     from models.images import encode_png
+    from models.readers import PictureFiles
 
     from ..schemas import IngestItem
 
-    item = data.items[place]
-    given: dict[str, Any] = {"text": item} if data.kind == "text" else {}
-    if data.kind == "image":
-        given = {"image": base64.b64encode(encode_png(item)).decode()}
-    elif data.kind == "vector":
-        given = {"vector_b64": base64.b64encode(item.astype("<f4").tobytes()).decode()}
+    given: dict[str, Any]
+    if data.kind == "text":
+        given = {"text": data.items[place]}
+    elif data.kind == "image":
+        # A file is stored as it is; only an array has to become one.
+        items = data.items
+        encoded = items.encoded(place) if isinstance(items, PictureFiles) else encode_png(items[place])
+        given = {"image": base64.b64encode(encoded).decode()}
+    else:
+        given = {"vector_b64": base64.b64encode(data.items[place].astype("<f4").tobytes()).decode()}
     return IngestItem(id=data.ids[place], payload=data.payload(place), **given)
 
 

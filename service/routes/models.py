@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from models.base import Model, capabilities
+from models.base import capabilities
+from models.base import families as known_families
 from models.errors import UnknownModel
 from models.registry import Entry
 from models.train import TrainConfig
@@ -30,7 +31,7 @@ def model_card(entry: Entry, *, whole: bool = False) -> ModelCard:
         family=config["family"],
         bits=config["bits"],
         input=shape,
-        capabilities=sorted(capabilities(Model.registered[config["family"]])),
+        capabilities=sorted(capabilities(known_families()[config["family"]])),
         metrics=dict(entry.artefact.metrics),
         card=entry.artefact.card if whole else None,
     )
@@ -83,7 +84,7 @@ def families() -> FamilyList:
                 capabilities=sorted(capabilities(family)),
                 params=family.Params.model_json_schema(),
             )
-            for name, family in sorted(Model.registered.items())
+            for name, family in sorted(known_families().items())
         ],
         training=TrainConfig.model_json_schema(),
     )

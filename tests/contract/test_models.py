@@ -11,17 +11,16 @@ import pytest
 import torch
 from support import part_of, topics, vectors
 
-import models.families  # noqa: F401  registers them
 from models import base, neighbours
 from models.artefact import fingerprint, load_model, read_artefact, save_artefact
-from models.base import Batch, Model, build, capabilities
+from models.base import Batch, Model, build, capabilities, families
 from models.data import Dataset, load
 from models.errors import ArtefactDamaged, DataError, InvalidInput, InvalidParams, TrainingFailed, UnknownModel
 from models.inputs import INPUTS
 from models.registry import Registry
 from models.train import TrainConfig, Trainer
 
-FAMILIES = sorted(Model.registered)
+FAMILIES = sorted(families())
 KINDS = sorted(INPUTS)
 CASES = [(family, kind) for family in FAMILIES for kind in KINDS]
 BITS = 32
