@@ -26,9 +26,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from .base import BIT_RULE, MAX_BITS, Model, build, capabilities
+from .base import BIT_RULE, MAX_BITS, MIN_BITS, Model, build, capabilities, families
 from .errors import ArtefactDamaged, InvalidParams
-from .inputs import input_from_config
+from .inputs import INPUTS, input_from_config
 
 FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
@@ -115,6 +115,17 @@ def read_artefact(folder: Path) -> Artefact:
     mark = config.get("fingerprint")
     if not isinstance(mark, str):
         raise ArtefactDamaged(f"{folder}: config.json has no fingerprint")
+    if config.get("family") not in families():
+        raise ArtefactDamaged(f"{folder}: family {config.get('family')!r} is not one that this program knows")
+    bits = config.get("bits")
+    if type(bits) is not int or bits % 8 or not MIN_BITS <= bits <= MAX_BITS:
+        raise ArtefactDamaged(f"{folder}: bits must be a multiple of 8 from {MIN_BITS} to {MAX_BITS}; it is {bits!r}")
+    if not isinstance(config.get("params"), dict) or not isinstance(config.get("input"), dict):
+        raise ArtefactDamaged(f"{folder}: config.json is not the config of a model")
+    if config["input"].get("kind") not in INPUTS:
+        raise ArtefactDamaged(
+            f"{folder}: input kind {config['input'].get('kind')!r} is not one that this program knows"
+        )
     metrics = _object(folder, "metrics.json", contents["metrics.json"])
     return Artefact(folder, config, metrics, contents["card.md"].decode(), mark)
 
@@ -123,12 +134,9 @@ def load_model(folder: Path) -> Model:
     """The model saved in `folder`, ready to encode. Raises `ArtefactDamaged`."""
     artefact = read_artefact(folder)
     config = artefact.config
-    bits, params, family = config.get("bits"), config.get("params"), config.get("family")
-    if type(bits) is not int or bits > MAX_BITS or not isinstance(params, dict) or not isinstance(family, str):
-        raise ArtefactDamaged(f"{folder}: config.json is not the config of a model")
     try:
         tensors = load((folder / "model.safetensors").read_bytes())
-        model = build(family, input_from_config(config.get("input") or {}), bits, params)
+        model = build(config["family"], input_from_config(config["input"]), config["bits"], config["params"])
         model.load_state_dict(tensors)
     except (SafetensorError, InvalidParams, RuntimeError) as error:  # RuntimeError: names or shapes differ
         raise ArtefactDamaged(f"{folder}: {error}") from None

@@ -39,7 +39,7 @@ MIN_BITS, MAX_BITS = 8, 1024
 BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
 _BATCH = 256
 _NEAR_ZERO = 1e-3
-"""A logit closer to zero than this is computed again alone (see `Model.logits`)."""
+"""A logit this close to zero, against the largest of its item, is computed again alone (see `Model.logits`)."""
 
 
 class FamilyParams(BaseModel):
@@ -104,7 +104,7 @@ class Model(nn.Module, ABC):
         """Called once with the training rows before the first step."""
 
     def fit_hash(self, rows: Rows) -> None:
-        """Fit what turns latents into bits; called before each evaluation and after the last epoch."""
+        """Fit what turns latents into bits; called before each evaluation, with the training rows."""
 
     @property
     def device(self) -> torch.device:
@@ -129,7 +129,9 @@ class Model(nn.Module, ABC):
         x = x.to(self.device)
         out = torch.cat([self.encode(part) for part in x.split(_BATCH)])
         if len(x) > 1:
-            for place in (out.abs() < _NEAR_ZERO).any(1).nonzero().flatten().tolist():
+            size = out.abs()
+            near = size < _NEAR_ZERO * size.amax(1, keepdim=True).clamp_min(1)
+            for place in near.any(1).nonzero().flatten().tolist():
                 out[place] = self.encode(x[place : place + 1])[0]
         bad = (~out.isfinite()).any(1).nonzero().flatten()
         if len(bad):

@@ -93,6 +93,10 @@ class InputSpec(nn.Module):
     def example(self) -> Any:
         """Some item that this input can take."""
 
+    def shrink(self, item: Any) -> Any:
+        """The item without what `rest` would throw away, so that many can be held at once."""
+        return item
+
     def rows(self, items: Items) -> Rows:
         """Items preprocessed for training."""
         return Rows(self.rest(items), self)
@@ -133,6 +137,9 @@ class ImageInput(InputSpec):
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "height": self.height, "width": self.width, "channels": self.channels}
+
+    def shrink(self, item: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return fit_image(item, self.height, self.width, self.channels)
 
     def example(self) -> NDArray[np.uint8]:
         return np.full((self.height, self.width, self.channels), 128, np.uint8)
@@ -253,10 +260,13 @@ class TextInput(InputSpec):
         return " ".join(self.vocabulary[:10])
 
     def rest(self, items: Items) -> csr_matrix:
-        if self._tfidf is None:  # once the buffer is loaded
-            self._tfidf = self._vectorizer(vocabulary=self.vocabulary)
-            self._tfidf.idf_ = self.idf.cpu().numpy()
-        return self._tfidf.transform(items)
+        tfidf = self._tfidf
+        if tfidf is None:  # once the buffer is loaded; seen by other threads only when it is whole
+            tfidf = self._vectorizer(vocabulary=self.vocabulary)
+            tfidf.idf_ = self.idf.cpu().numpy()
+            tfidf.transform(["it builds its tables when it is first used"])
+            self._tfidf = tfidf
+        return tfidf.transform(items)
 
     def to_tensor(self, data: csr_matrix) -> Tensor:
         return torch.from_numpy(data.toarray())

@@ -14,10 +14,13 @@ folder                    pictures (.png .jpg .jpeg .webp) or texts (anything el
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
 import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +32,8 @@ from numpy.typing import NDArray
 from .errors import DataError
 from .images import SUFFIXES, Picture, read_image
 
-MAX_TEXT_BYTES = 1_000_000
-"""A file longer than this is read as text up to here: a hash of a book is not a hash of its parts."""
+MAX_TEXT_BYTES = 200_000
+"""A file is read as text up to here: a hash of a book is not a hash of its parts."""
 
 
 Items = Sequence[Any] | NDArray[Any]
@@ -70,15 +73,28 @@ class PictureFiles(Sequence[Picture]):
 
 def read(path: Path) -> Found:
     """The data set in the file or folder `path`. Raises `DataError`."""
-    if path.is_dir():
-        return _folder(path)
     name = path.name.removesuffix(".gz")
-    if "idx3-ubyte" in name:
-        return _idx(path)
-    reader = _READERS.get(Path(name).suffix)
+    reader = _folder if path.is_dir() else _idx if "idx3-ubyte" in name else _READERS.get(Path(name).suffix)
     if reader is None:
         raise DataError(f"{path}: no reader for this name; known are {', '.join(_READERS)}, IDX files and folders")
-    return reader(path)
+    try:
+        return reader(path)
+    except _BROKEN as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+# What the readers and the libraries under them raise for files that are cut short or are not what their name says.
+_BROKEN = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def _folder(root: Path) -> Found:
@@ -96,7 +112,8 @@ def _text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(MAX_TEXT_BYTES)
     try:
-        return data.decode()
+        # What is cut off in the middle of a character at the limit does not make the file anything but UTF-8.
+        return codecs.getincrementaldecoder("utf-8")().decode(data, final=len(data) < MAX_TEXT_BYTES)
     except UnicodeDecodeError:
         return data.decode("latin-1")  # every byte is a character there; old mail and news are written so
 

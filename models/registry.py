@@ -13,10 +13,9 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from .artefact import Artefact, load_model, read_artefact, sync_folder
 from .base import Model
@@ -60,6 +59,7 @@ class Registry:
         self._root = root
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Artefact]] = {}
+        self._names: dict[str, _Names] = {}
         self._loaded: dict[str, Model] = {}
         self.damaged: dict[str, str] = {}
         root.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,10 @@ class Registry:
                 self._scan(folder)
 
     def _scan(self, folder: Path) -> None:
+        try:
+            self._names[folder.name] = _read_names(folder / _NAMES)
+        except ArtefactDamaged as error:
+            self.damaged[f"{folder.name}@"] = str(error)
         versions: dict[int, Artefact] = {}
         for entry in folder.iterdir():
             if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():  # left half-made or half-deleted
@@ -101,7 +105,7 @@ class Registry:
             versions = self._entries.get(name)
             if not versions:
                 raise UnknownModel(f"there is no model {name!r}; GET /models lists them{self._why(name)}")
-            aliases = self._names(name)["aliases"]
+            aliases = self._names_of(name).aliases
             if alias is not None and alias not in aliases:
                 known = ", ".join(aliases) or "none"
                 raise UnknownModel(f"model {name!r} has no alias {alias!r}; its aliases are: {known}")
@@ -115,9 +119,11 @@ class Registry:
 
     def by_fingerprint(self, fingerprint: str) -> Entry:
         """A version with this fingerprint. Raises `UnknownModel`."""
-        for entry in self.list():
-            if entry.fingerprint == fingerprint:
-                return entry
+        with self._lock:
+            for name, versions in self._entries.items():
+                for version, artefact in versions.items():
+                    if artefact.fingerprint == fingerprint:
+                        return self._entry(name, version)
         raise UnknownModel(
             f"no model with fingerprint {fingerprint[:12]} is here any more; restore it, or fill a new collection"
         )
@@ -130,8 +136,11 @@ class Registry:
             return self._loaded[entry.fingerprint]
 
     def _entry(self, name: str, version: int) -> Entry:
-        aliases = [alias for alias, target in self._names(name)["aliases"].items() if target == version]
+        aliases = [alias for alias, target in self._names_of(name).aliases.items() if target == version]
         return Entry(name, version, sorted(aliases), self._entries[name][version])
+
+    def _names_of(self, name: str) -> _Names:
+        return self._names.get(name, _Names({}, 1))
 
     def _why(self, reference: str) -> str:
         faults = [text for damaged, text in self.damaged.items() if damaged.split(":")[0] == reference.split(":")[0]]
@@ -149,9 +158,9 @@ class Registry:
         check_name(name)
         artefact = read_artefact(draft)
         with self._lock:
-            names = self._names(name)
-            version = max([names["next"], *(number + 1 for number in self._entries.get(name, {}))])
-            self._save_names(name, {**names, "next": version + 1})
+            names = self._names_of(name)
+            version = max([names.next, *(number + 1 for number in self._entries.get(name, {}))])
+            self._save_names(name, _Names(names.aliases, version + 1))
             folder = self._root / name / str(version)
             os.rename(draft, folder)
             sync_folder(folder.parent)
@@ -165,18 +174,17 @@ class Registry:
         check_name(alias)
         with self._lock:
             entry = self.get(reference)
-            names = self._names(entry.name)
-            self._save_names(entry.name, {**names, "aliases": {**names["aliases"], alias: entry.version}})
+            names = self._names_of(entry.name)
+            self._save_names(entry.name, _Names({**names.aliases, alias: entry.version}, names.next))
             return self.get(f"{entry.name}:{entry.version}")
 
     def delete(self, reference: str) -> Entry:
         """Delete the version that `reference` names, with its aliases. Raises `UnknownModel`."""
         with self._lock:
             entry = self.get(reference)
-            names = self._names(entry.name)
-            aliases = {alias: target for alias, target in names["aliases"].items() if target != entry.version}
-            highest = max(names["next"], entry.version + 1)
-            self._save_names(entry.name, {"aliases": aliases, "next": highest})
+            names = self._names_of(entry.name)
+            aliases = {alias: target for alias, target in names.aliases.items() if target != entry.version}
+            self._save_names(entry.name, _Names(aliases, max(names.next, entry.version + 1)))
             gone = entry.artefact.folder.with_name(f".gone-{uuid.uuid4().hex}")
             os.rename(entry.artefact.folder, gone)
             sync_folder(gone.parent)
@@ -187,23 +195,37 @@ class Registry:
             self._loaded.pop(entry.fingerprint, None)
             return entry
 
-    def _names(self, name: str) -> dict[str, Any]:
-        path = self._root / name / _NAMES
-        if not path.exists():
-            return {"aliases": {}, "next": 1}
-        try:
-            names = json.loads(path.read_bytes())
-            return {"aliases": dict(names["aliases"]), "next": int(names["next"])}
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtefactDamaged(f"{path}: {error}; delete the file to start without aliases") from None
-
-    def _save_names(self, name: str, names: Mapping[str, Any]) -> None:
+    def _save_names(self, name: str, names: _Names) -> None:
         folder = self._root / name
         folder.mkdir(exist_ok=True)
         draft = folder / f".new-{uuid.uuid4().hex}.json"
-        with draft.open("w") as file:
-            json.dump(names, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, folder / _NAMES)
+        try:
+            with draft.open("w") as file:
+                json.dump({"aliases": names.aliases, "next": names.next}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(draft, folder / _NAMES)
+        except OSError:
+            draft.unlink(missing_ok=True)
+            raise
         sync_folder(folder)
+        self._names[name] = names
+
+
+@dataclass(frozen=True)
+class _Names:
+    """The aliases of a model, and the number that its next version gets."""
+
+    aliases: dict[str, int]
+    next: int
+
+
+def _read_names(path: Path) -> _Names:
+    if not path.exists():
+        return _Names({}, 1)
+    try:
+        names = json.loads(path.read_bytes())
+        aliases = {str(alias): int(version) for alias, version in names["aliases"].items()}
+        return _Names(aliases, int(names["next"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ArtefactDamaged(f"{path}: {error}; delete the file to start without aliases") from None
