@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidQuery
+from .bits import MAX_BITS
+from .errors import InvalidItem, InvalidQuery
+from .items import check_id
 from .protocol import Hits
 from .store import Reader
 
@@ -116,4 +118,10 @@ def open_cursor(cursor: str, search: str) -> tuple[int, str]:
         raise InvalidQuery("the cursor is not one that a search gave out") from None
     if type(distance) is not int or type(id) is not str or seal != _seal(distance, id, search):
         raise InvalidQuery("the cursor belongs to another search; start again without it")
+    try:
+        check_id(id)
+    except InvalidItem:
+        raise InvalidQuery("the cursor is not one that a search gave out") from None
+    if not 0 <= distance <= MAX_BITS:
+        raise InvalidQuery("the cursor is not one that a search gave out")
     return distance, id

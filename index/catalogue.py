@@ -43,9 +43,8 @@ class Catalogue:
         self.unknown: list[str] = []
         root.mkdir(parents=True, exist_ok=True)
         for entry in sorted(root.iterdir()):
-            if entry.name.startswith("."):
-                if entry.name.startswith((".new-", ".gone-")):  # what a crash left half-made or half-deleted
-                    shutil.rmtree(entry)
+            if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():
+                shutil.rmtree(entry)  # what a crash left half-made or half-deleted
             elif not NAME.fullmatch(entry.name) or not (entry / STORE_FILE).is_file():
                 self.unknown.append(entry.name)
             else:
@@ -89,18 +88,23 @@ class Catalogue:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise
             _sync(self._root)
-            self._open[config.name] = Collection(target / STORE_FILE)
+            try:
+                self._open[config.name] = Collection(target / STORE_FILE)
+            except BaseException:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
             return self._open[config.name]
 
     def delete(self, name: str) -> None:
         """Delete the collection `name`, damaged or not. Raises `UnknownCollection`."""
         with self._lock:
-            collection = self._open.pop(name, None)
+            collection = self._open.get(name)
             if collection is None and name not in self.damaged:
                 self.get(name)
             gone = self._root / f".gone-{uuid.uuid4().hex}"
             os.rename(self._root / name, gone)
             _sync(self._root)
+            self._open.pop(name, None)
             self.damaged.pop(name, None)
             if collection is not None:
                 collection.close()

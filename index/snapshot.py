@@ -1,8 +1,8 @@
 """One state of a collection in memory: a large base, a small delta, and what was deleted from both.
 
-A snapshot never changes. A write makes the next one, which shares the base with the last and only copies the
-delta; once the delta is large against the base, both are folded into a new base, so the copying costs each
-item a constant number of times.
+A snapshot never changes. A write makes the next one, which shares the base with the last and copies the delta; once
+the delta is more than a small part of the base, both are folded into a new base. So a write costs the delta's size and
+a bit an item where something is deleted, and a fold all of it.
 """
 
 from __future__ import annotations

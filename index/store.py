@@ -12,7 +12,7 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import Codes
-from .errors import StoreDamaged, StoreFull, StoreUnavailable
+from .errors import StoreDamaged, StoreFull, StoreUnavailable, UnknownCollection
 from .items import Item
 from .migrations import migrate
 
@@ -31,12 +31,16 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT
 
 
 @contextmanager
-def _faults(path: Path) -> Iterator[None]:
+def faults(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into ours; a lock or I/O error is the disk's fault, never silence."""
     try:
         yield
     except UnicodeDecodeError as error:  # from SQLite's own message about a damaged schema
         raise StoreDamaged(f"{path.parent.name!r}: {error}; restore the collection from a backup") from error
+    except sqlite3.ProgrammingError as error:
+        if "closed" not in str(error):
+            raise
+        raise UnknownCollection(f"collection {path.parent.name!r} has just been deleted") from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
@@ -69,7 +73,7 @@ class Store:
         self.path = path
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._closed = threading.Event()
-        with _faults(path):
+        with faults(path):
             self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
             try:
                 self._writer.execute("PRAGMA journal_mode = WAL")
@@ -82,21 +86,22 @@ class Store:
 
     def close(self) -> None:
         self._closed.set()
-        while not self._idle.empty():
-            self._idle.get_nowait().close()
+        with suppress(queue.Empty):
+            while True:
+                self._idle.get_nowait().close()
         self._writer.close()
 
     # -- settings of the collection ------------------------------------------------------------------------
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
-        with _faults(self.path), self._transaction():
+        with faults(self.path), self._transaction():
             self._writer.executemany(
                 "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 [(name, json.dumps(value)) for name, value in values.items()],
             )
 
     def meta(self) -> dict[str, Any]:
-        with _faults(self.path):
+        with faults(self.path):
             rows = self._writer.execute("SELECT * FROM meta").fetchall()
         try:
             return {name: json.loads(value) for name, value in rows}
@@ -119,7 +124,7 @@ class Store:
 
     def known(self, ids: Iterable[str]) -> dict[str, tuple[int, bytes]]:
         """Key and digest of those `ids` that are stored."""
-        with _faults(self.path):
+        with faults(self.path):
             rows = self._writer.execute(
                 "SELECT id, key, digest FROM items WHERE id IN (SELECT value FROM json_each(?))",
                 (json.dumps(list(ids)),),
@@ -128,7 +133,7 @@ class Store:
 
     def write(self, items: Sequence[Item], removed: Sequence[int]) -> Change:
         """Delete the rows with keys `removed` and add `items`, in one durable transaction."""
-        with _faults(self.path), self._transaction():
+        with faults(self.path), self._transaction():
             sequence, last_key = self._writer.execute("SELECT sequence, last_key FROM state").fetchone()
             keys = range(last_key + 1, last_key + 1 + len(items))
             self._writer.executemany("DELETE FROM items WHERE key = ?", [(key,) for key in removed])
@@ -153,9 +158,9 @@ class Store:
     @contextmanager
     def reader(self) -> Iterator[Reader]:
         """One committed state of the store, for as long as the block lasts."""
-        with _faults(self.path):
+        with faults(self.path):
             if self._closed.is_set():
-                raise StoreUnavailable(f"{self.path.parent.name!r} was closed")
+                raise UnknownCollection(f"collection {self.path.parent.name!r} has just been deleted")
             try:
                 db = self._idle.get_nowait()
             except queue.Empty:
@@ -181,7 +186,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
 @contextmanager
 def read_only(path: Path) -> Iterator[Reader]:
     """One committed state of the store file `path`, for a process other than the one that owns it."""
-    with _faults(path):
+    with faults(path):
         db = _connect_read_only(path)
         try:
             db.execute("BEGIN")
@@ -229,7 +234,7 @@ class Reader:
             "SELECT key, payload FROM items WHERE key IN (SELECT value FROM json_each(?))",
             (json.dumps(keys),),
         )
-        return {key: None if payload is None else json.loads(payload) for key, payload in rows}
+        return {key: _payload(payload) for key, payload in rows}
 
     def codes_of(self, keys: Sequence[int]) -> dict[int, bytes]:
         """The code of each of `keys`."""
@@ -239,18 +244,19 @@ class Reader:
         return dict(rows.fetchall())
 
     def get(self, id: str) -> Item | None:
-        """The item called `id`, or None."""
-        row = self._db.execute("SELECT id, code, payload, kind, input FROM items WHERE id = ?", (id,)).fetchone()
-        return None if row is None else _item(*row)
+        """The item called `id`, or None. Raises `StoreDamaged` where it is not what was written."""
+        row = self._db.execute("SELECT digest, id, code, payload, kind, input FROM items WHERE id = ?", (id,))
+        found = row.fetchone()
+        return None if found is None else _verified(*found)
 
     def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
-        """Items in the order of their ids, from the first id above `after`."""
+        """Items in the order of their ids, from the first id above `after`. Raises `StoreDamaged` as `get` does."""
         rows = self._db.execute(
-            "SELECT id, code, payload, kind, input FROM items WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT digest, id, code, payload, kind, input FROM items WHERE id > ? ORDER BY id LIMIT ?",
             (after or "", limit),
         )
         for row in rows:
-            yield _item(*row)
+            yield _verified(*row)
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the file, one sentence each; nothing for a sound store."""
@@ -270,7 +276,7 @@ class Reader:
             try:
                 item = _item(*fields)
                 intact = item.digest() == digest
-            except (ValueError, TypeError, AttributeError, zlib.error) as error:  # what damaged fields lead to
+            except _BROKEN as error:
                 yield f"item {fields[0]!r}: {error}"
                 continue
             if not intact or not _sound(key, item.id, item.code, seal):
@@ -281,6 +287,10 @@ class Reader:
 
 def _seal(key: int, id: str, code: bytes) -> int:
     return zlib.crc32(code, zlib.crc32(id.encode(), key & 0xFFFFFFFF))
+
+
+# What damaged fields lead to when they are read.
+_BROKEN = (ValueError, TypeError, AttributeError, zlib.error)
 
 
 def _sound(key: object, id: object, code: object, seal: object) -> bool:
@@ -301,6 +311,28 @@ def _row(key: int, item: Item) -> tuple[int, str, bytes, int, str | None, str | 
         packed,
         item.digest(),
     )
+
+
+def _payload(text: str | None) -> dict[str, Any] | None:
+    try:
+        payload = None if text is None else json.loads(text)
+    except _BROKEN as error:
+        raise StoreDamaged(f"a payload is not what was written: {error}; run `hammingbird check`") from None
+    if payload is not None and not isinstance(payload, dict):
+        raise StoreDamaged("a payload is not what was written; run `hammingbird check`")
+    return payload
+
+
+def _verified(digest: bytes, id: str, *fields: Any) -> Item:
+    """The item of a row that must have the digest it was written with."""
+    try:
+        item = _item(id, *fields)
+        intact = item.digest() == digest
+    except _BROKEN:
+        intact = False
+    if not intact:
+        raise StoreDamaged(f"item {id!r} is not what was written; restore the collection from a backup")
+    return item
 
 
 def _item(id: str, code: bytes, payload: str | None, kind: str | None, packed: bytes | None) -> Item:
