@@ -109,9 +109,12 @@ def mask_for(mask: str | list[Any], item: Any, kind: str, settings: Settings) ->
         out: NDArray[np.float32] = (picture.mean(axis=2) >= 128).astype(np.float32)
     else:
         try:
-            out = np.array(mask, np.float32)
-        except (ValueError, TypeError):
-            raise InvalidInput("the mask must be lists of 0 and 1, of equal lengths") from None
+            given = np.array(mask)
+        except (ValueError, TypeError, OverflowError):
+            given = np.array(None)
+        if given.dtype.kind not in "biuf":
+            raise InvalidInput("the mask must be lists of 0 and 1, of equal lengths")
+        out = given.astype(np.float32)
     shape = item.shape[:2] if kind == "image" else item.shape
     if out.shape != shape:
         raise InvalidInput(f"the mask has shape {list(out.shape)}, the input {list(shape)}; they must be equal")

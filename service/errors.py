@@ -5,6 +5,7 @@ The body never repeats what the client sent: a field at fault is named by its JS
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -125,8 +126,13 @@ def describe_error(error: Exception) -> dict[str, Any] | None:
 
 
 def pointer(*parts: str | int) -> str:
-    """A JSON pointer (RFC 6901) to a part of the body."""
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in parts)
+    """A JSON pointer (RFC 6901) to a part of the body; a name that the client made up is cut short."""
+    return "".join(f"/{short(str(part)).replace('~', '~0').replace('/', '~1')}" for part in parts)
+
+
+def short(text: str, most: int = 64) -> str:
+    """What a client sent, cut to where it can still be recognised: problems do not give payloads back."""
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def install(app: FastAPI) -> None:
@@ -148,14 +154,22 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         phrase = HTTPStatus(error.status_code).phrase
         detail = {
-            404: f"there is nothing at {request.url.path}; the routes are listed at /docs",
-            405: f"{request.url.path} does not take {request.method}; the routes are listed at /docs",
+            404: f"there is nothing at {short(request.url.path)}; the routes are listed at /docs",
+            405: f"{short(request.url.path)} does not take {short(request.method)}; the routes are listed at /docs",
         }.get(error.status_code, str(error.detail))
         slug = phrase.lower().replace(" ", "-")
         return problem(error.status_code, slug, phrase, detail, headers=error.headers)
 
+    async def no_space(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, OSError)
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
+        detail = "the disk that holds the data directory is full; free some space and send the request again"
+        return problem(507, "disk-full", "The disk is full", detail)
+
     for kind, *_ in TABLE:
         app.add_exception_handler(kind, known)
+    app.add_exception_handler(OSError, no_space)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
 

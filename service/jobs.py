@@ -16,9 +16,12 @@ import sys
 import threading
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from index.errors import HammingIndexError, StoreDamaged
+from index.store import faults
 from models.errors import ModelsError
 from models.registry import Registry
 
@@ -37,18 +40,36 @@ class JobStore:
     """The rows. One connection under a lock: a job changes a few times a second at most."""
 
     def __init__(self, path: Path) -> None:
+        """Open the rows at `path`. A damaged file is put aside under another name: jobs are history, not truth."""
+        self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute(
-            "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL,"
-            " progress TEXT NOT NULL, result TEXT NOT NULL, error TEXT NOT NULL,"
-            " created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT"
-        )
-        self._db.execute(
-            "UPDATE jobs SET state = 'interrupted', updated_at = ? WHERE state IN ('queued', 'running')", (now(),)
-        )
+        try:
+            self._db = self._opened()
+        except StoreDamaged as error:
+            aside = path.with_name(f"{path.name}.damaged-{uuid.uuid4().hex[:8]}")
+            log.error("%s; it is put aside as %s and a new one begun", error, aside.name)
+            path.rename(aside)
+            self._db = self._opened()
+
+    def _opened(self) -> sqlite3.Connection:
+        with faults(self._path):
+            db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=30)
+            try:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = FULL")
+                db.execute(
+                    "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL,"
+                    " progress TEXT NOT NULL, result TEXT NOT NULL, error TEXT NOT NULL,"
+                    " created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT"
+                )
+                db.execute(
+                    "UPDATE jobs SET state = 'interrupted', updated_at = ? WHERE state IN ('queued', 'running')",
+                    (now(),),
+                )
+            except BaseException:
+                db.close()
+                raise
+        return db
 
     def close(self) -> None:
         with self._lock:
@@ -57,7 +78,7 @@ class JobStore:
     def add(self, kind: str) -> str:
         """A new queued job; returns its id."""
         id = uuid.uuid4().hex
-        with self._lock:
+        with self._lock, faults(self._path):
             self._db.execute(
                 "INSERT INTO jobs VALUES (?, ?, 'queued', '{}', 'null', 'null', ?, ?)", (id, kind, now(), now())
             )
@@ -67,7 +88,7 @@ class JobStore:
         """Change fields of a job that has not ended; one that has ended stays as it is."""
         columns = ", ".join(f"{name} = ?" for name in values)
         encoded = [json.dumps(value) if name in _JSON else value for name, value in values.items()]
-        with self._lock:
+        with self._lock, faults(self._path):
             self._db.execute(
                 f"UPDATE jobs SET {columns}, updated_at = ? WHERE id = ? AND state IN ('queued', 'running')",
                 (*encoded, now(), id),
@@ -75,15 +96,20 @@ class JobStore:
 
     def get(self, id: str) -> dict[str, Any]:
         """One job. Raises `UnknownJob`."""
-        with self._lock:
+        with self._lock, faults(self._path):
             row = self._db.execute("SELECT * FROM jobs WHERE id = ?", (id,)).fetchone()
         if row is None:
             raise UnknownJob(f"there is no job {id[:64]!r}; GET /jobs lists them")
         return _job(row)
 
+    def queued(self) -> int:
+        """How many jobs wait."""
+        with self._lock, faults(self._path):
+            return int(self._db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0])
+
     def list(self) -> list[dict[str, Any]]:
         """The hundred newest jobs, newest first."""
-        with self._lock:
+        with self._lock, faults(self._path):
             rows = self._db.execute("SELECT * FROM jobs ORDER BY created_at DESC, id LIMIT 100").fetchall()
         return [_job(row) for row in rows]
 
@@ -101,6 +127,7 @@ class Runner:
         self._most_waiting = most_waiting
         self._queue: queue.Queue[tuple[str, Mapping[str, Any]] | None] = queue.Queue()
         self._lock = threading.Lock()
+        self._submitting = threading.Lock()
         self._running: tuple[str, subprocess.Popen[str]] | None = None
         self._stopping = False
         self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
@@ -120,14 +147,26 @@ class Runner:
                 self.store.update(job["id"], state="interrupted")
         self.store.close()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the service is about to end; streams of events end then too."""
+        return self._stopping
+
+    def stop(self) -> None:
+        """Begin to end: no further job is started."""
+        self._stopping = True
+
     def submit(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """Queue a training (see `worker` for `spec`). Raises `Overloaded`."""
-        if self._queue.qsize() >= self._most_waiting + 1:
-            raise Overloaded(
-                f"{self._queue.qsize()} jobs are waiting, the limit is {self._most_waiting} (max_jobs_waiting); "
-                "try again when one has ended"
-            )
-        id = self.store.add("train")
+        with self._submitting:
+            idle = self._running is None
+            waiting = self.store.queued()
+            if waiting >= self._most_waiting + idle:
+                raise Overloaded(
+                    f"{waiting} jobs are waiting, the limit is {self._most_waiting} (max_jobs_waiting); "
+                    "try again when one has ended"
+                )
+            id = self.store.add("train")
         self._queue.put((id, spec))
         return self.store.get(id)
 
@@ -143,8 +182,19 @@ class Runner:
     def _work(self) -> None:
         while (job := self._queue.get()) is not None and not self._stopping:
             id, spec = job
-            if self.store.get(id)["state"] == "queued":
-                self._run(id, spec)
+            try:
+                if self.store.get(id)["state"] == "queued":
+                    self._run(id, spec)
+            except Exception:  # the outermost handler of this thread: one job's trouble must not end the others'
+                log.exception("job %s", id)
+                self._give_up(id)
+
+    def _give_up(self, id: str) -> None:
+        problem = describe(500, "job-failed", "The job failed", "the service could not run it; its log says why")
+        try:
+            self.store.update(id, state="failed", error=problem)
+        except HammingIndexError as error:  # a full disk: the row is settled at the next start
+            log.error("job %s: %s", id, error)
 
     def _run(self, id: str, spec: Mapping[str, Any]) -> None:
         draft = self._registry.draft(spec["training"]["name"])
@@ -155,27 +205,34 @@ class Runner:
             stdout=subprocess.PIPE,
             text=True,
         )
-        with self._lock:
-            self._running = (id, child)
-        self.store.update(id, state="running")
         assert child.stdin is not None
         assert child.stdout is not None
         last: dict[str, Any] = {}
         try:
+            self.store.update(id, state="running")
+            with self._lock:
+                self._running = (id, child)
+                if self._stopping or self.store.get(id)["state"] in ENDED:  # cancelled while the child started
+                    child.terminate()
             child.stdin.write(json.dumps({**spec, "draft": str(draft)}) + "\n")
             child.stdin.flush()
             for line in child.stdout:
                 last = json.loads(line)
                 if "progress" in last:
                     self.store.update(id, progress=last["progress"])
-        except (BrokenPipeError, ValueError) as error:
-            log.error("job %s: the worker broke off: %s", id, error)
+        except BrokenPipeError:
+            log.info("job %s: the worker was ended before it began", id)
+        except BaseException:
+            child.kill()
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
         finally:
+            code = child.wait()
             with self._lock:
                 self._running = None
-            code = child.wait()
-            child.stdin.close()
             child.stdout.close()
+            with suppress(BrokenPipeError):
+                child.stdin.close()
         self._finish(id, last, code, draft, spec["training"]["name"])
 
     def _finish(self, id: str, last: Mapping[str, Any], code: int, draft: Path, name: str) -> None:

@@ -19,6 +19,7 @@ from .errors import internal_error
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 _UNTOLD = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = logging.getLogger("service.access")
@@ -109,8 +110,9 @@ class Observe:
         finally:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.requests.labels(route, scope["method"], str(status or 499)).inc()
-            self._metrics.seconds.labels(route, scope["method"]).observe(seconds)
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may invent any number
+            self._metrics.requests.labels(route, method, str(status or 499)).inc()
+            self._metrics.seconds.labels(route, method).observe(seconds)
             if route not in _UNTOLD:
-                log.info("%s %s %d %.1f ms", scope["method"], route, status or 499, seconds * 1000)
+                log.info("%s %s %d %.1f ms", method, route, status or 499, seconds * 1000)
             request_id.reset(token)

@@ -109,6 +109,8 @@ class SearchOptions(Strict):
     radius: int | None = Field(None, ge=0, description="inclusive Hamming distance")
     limit: int = Field(1000, ge=1, description="hits a page, for a search by radius alone")
     cursor: str | None = Field(None, description="of the page before")
+    filter: None = Field(None, description="payload conditions; not yet supported")
+    rerank: Literal["none"] = Field("none", description="order of equal distances is by id")
     include: list[Literal["payload", "code"]] = Field(default=["payload"])
     count_only: bool = Field(False, description="only `total`, no hits")
 

@@ -46,13 +46,10 @@ class Training:
 def check(training: Training) -> None:
     """Raise `InvalidParams` where the family, width or a parameter is wrong, before any data is read."""
     training.config()
-    # A model of the smallest input costs nothing and checks everything that `build` checks.
-    build(
-        training.family,
-        INPUTS["vector"].from_config({"kind": "vector", "dim": 1}),
-        training.bits,
-        training.family_params(),
-    )
+    # On the "meta" device nothing is allocated, however large the model would be.
+    with torch.device("meta"):
+        smallest = INPUTS["vector"].from_config({"kind": "vector", "dim": 1})
+        build(training.family, smallest, training.bits, training.family_params())
 
 
 def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:

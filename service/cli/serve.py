@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -32,8 +33,17 @@ def run(host: str, port: int, data_dir: Path) -> None:
     settings = settings_for(data_dir, host=host, port=port)
     torch.set_num_threads(settings.threads)
     configure_logging(settings.log_level)
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+
+    class Server(uvicorn.Server):
+        """Tells the application of a stop at once, so that endless streams do not use up the grace time."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.runner.stop()
+            super().handle_exit(sig, frame)
+
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -41,3 +51,4 @@ def run(host: str, port: int, data_dir: Path) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
+    Server(config).run()

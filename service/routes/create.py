@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Header, Response
@@ -35,9 +36,20 @@ def generate(
 ) -> GenerateReply | Response:
     """New items of a generative model, each with its code and, in a collection, its nearest stored items."""
     reply, pictures = create.generate(engine, body)
-    if "image/png" in accept.lower():
+    if _prefers_png(accept):
         return Response(create.sheet(pictures), media_type="image/png")
     return reply
+
+
+def _prefers_png(accept: str) -> bool:
+    """Whether an Accept header (RFC 9110) rates image/png above JSON."""
+    rating = {"image/png": 0.0, "application/json": 0.0}
+    for part in accept.lower().split(","):
+        kind, _, rest = part.strip().partition(";")
+        quality = rest.replace(" ", "").partition("q=")[2].partition(";")[0]
+        if kind.strip() in rating:
+            rating[kind.strip()] = float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 1.0
+    return rating["image/png"] > rating["application/json"]
 
 
 @router.post("/denoise")

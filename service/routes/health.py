@@ -20,7 +20,8 @@ async def livez() -> str:
 
 @router.get("/readyz")
 def readyz(engine: EngineDep) -> Health:
-    """Whether the service can do its work: every collection's model encodes an example. What is damaged is named."""
+    """Whether the service can do its work: every collection's model encodes an example. What is damaged is named,
+    and does not make the service unready: the rest of it is served."""
     damaged = [*engine.catalogue.damaged, *engine.registry.damaged, *engine.warm_up()]
     return Health(
         status="ok", collections=len(engine.catalogue.all()), models=len(engine.registry.list()), damaged=damaged

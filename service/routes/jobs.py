@@ -77,13 +77,13 @@ def _known(id: str, runner: RunnerDep) -> str:
 
 @router.get("/jobs/{id}/events", response_class=EventSourceResponse)
 async def events(id: Annotated[str, Depends(_known)], runner: RunnerDep) -> AsyncIterator[ServerSentEvent]:
-    """Server-sent events: the job whenever it changes, until it has ended."""
+    """Server-sent events: the job whenever it changes, until it has ended or the service stops."""
     last: dict[str, Any] | None = None
     while True:
         job = await run_in_threadpool(runner.store.get, id)
         if job != last:
             yield ServerSentEvent(data=job, event="job")
             last = job
-        if job["state"] in ENDED:
+        if job["state"] in ENDED or runner.stopping:
             return
         await asyncio.sleep(_POLL_S)
