@@ -219,10 +219,10 @@ class Collection:
         with self._store.reader() as reader:
             return list(reader.items(after=after, limit=limit))
 
-    def scan(self) -> Iterator[Item]:
-        """Every item of one committed state, in the order of ids."""
+    def scan(self, *, after: str | None = None) -> Iterator[Item]:
+        """Every item of one committed state, in the order of ids, from the first above `after`."""
         with self._store.reader() as reader:
-            yield from reader.items()
+            yield from reader.items(after=after)
 
     def search(
         self,

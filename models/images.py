@@ -46,6 +46,15 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise InvalidInput(f"the image is broken: {error}") from None
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Width and height that the header of `data` states; (0, 0) where it is no image, which decoding will say."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.size
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning, OSError, SyntaxError, ValueError, EOFError):
+        return 0, 0
+
+
 def _to_array(image: Image.Image) -> Picture:
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey, which convert("L") would clip
         return (np.asarray(image, np.int64) // 257).clip(0, 255).astype(np.uint8)[:, :, None]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InputTooLarge, InvalidInput
-from models.images import decode_image, encode_png
+from models.images import decode_image, encode_png, image_size
+from models.inputs import InputSpec
 
 from .schemas import IngestItem, Input, Output
 from .settings import Settings
@@ -27,19 +28,53 @@ class Decoded:
     kept: bytes
 
 
-def decode(value: Input | IngestItem, kind: str, settings: Settings) -> Decoded:
-    """The item in `value`, for a model that takes `kind`. Raises `InvalidInput`."""
-    given = next(name for name in value.given() if name != "id")
-    if given.removesuffix("_b64") != kind:
-        raise InvalidInput(f"the model takes {kind} input; got {given}")
-    if kind == "image":
-        return from_bytes(_base64(value.image, "image"), kind, settings)
-    if kind == "text":
-        return from_bytes((value.text or "").encode(), kind, settings)
-    if value.vector is not None:
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `rest` refuses
-            return _vector(np.asarray(value.vector, np.float64).astype("<f4"), settings)
-    return from_bytes(_base64(value.vector_b64, "vector_b64"), kind, settings)
+class Decoder:
+    """Decodes the items of one request for one model: each is shrunk to what the model looks at as soon as it is
+    decoded, and all their pixels together have a limit, so a small body cannot stand for endless work and memory.
+    """
+
+    def __init__(self, settings: Settings, input: InputSpec | None, *, whole: bool = False) -> None:
+        self._settings = settings
+        self._input = input
+        self._whole = whole
+        self._pixels = 0
+
+    def value(self, value: Input | IngestItem) -> Decoded:
+        """The item in an API input. Raises `InvalidInput`."""
+        given = next(name for name in value.given() if name != "id")
+        kind = self._expected().kind
+        if given.removesuffix("_b64") != kind:
+            raise InvalidInput(f"the model takes {kind} input; got {given}")
+        if value.vector is not None:
+            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `rest` refuses
+                return _vector(np.asarray(value.vector, np.float64).astype("<f4"), self._settings)
+        if value.text is not None:
+            return self.file(value.text.encode())
+        return self.file(_base64(value.image or value.vector_b64, given))
+
+    def file(self, data: bytes) -> Decoded:
+        """The item in the bytes of a file. Raises `InvalidInput`."""
+        input = self._expected()
+        if input.kind == "image":
+            width, height = image_size(data)
+            self._pixels += width * height
+            if self._pixels > self._settings.max_request_pixels:
+                raise InputTooLarge(
+                    f"the images of this request have {self._pixels:,} pixels up to here, the limit is "
+                    f"{self._settings.max_request_pixels:,} (max_request_pixels); send them in parts"
+                )
+        decoded = from_bytes(data, input.kind, self._settings)
+        return decoded if self._whole else Decoded(decoded.kind, input.shrink(decoded.item), decoded.kept)
+
+    def _expected(self) -> InputSpec:
+        if self._input is None:
+            raise InvalidInput("this collection has no model; give a ready-made code")
+        return self._input
+
+
+def decode(value: Input, input: InputSpec, settings: Settings) -> Any:
+    """The one item in `value`, whole as it came. Raises `InvalidInput`."""
+    return Decoder(settings, input, whole=True).value(value).item
 
 
 def from_bytes(data: bytes, kind: str, settings: Settings) -> Decoded:

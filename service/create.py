@@ -18,7 +18,7 @@ from models.images import Picture, contact_sheet, encode_png
 from models.registry import Entry
 
 from . import schemas
-from .codecs import decode, encode, from_bytes, mask_for
+from .codecs import Decoder, decode, encode, from_bytes, mask_for
 from .engine import Engine
 from .errors import CapabilityMissing, InvalidRequest, TooLarge, UnsupportedMedia, pointer
 from .schemas import Input, ModelInfo
@@ -151,11 +151,12 @@ def encode_inputs(engine: Engine, request: schemas.EncodeRequest) -> schemas.Enc
     model = engine.registry.load(entry)
     _count(engine, len(request.inputs), "inputs")
     items = []
+    decoder = Decoder(engine.settings, model.input)
     for place, value in enumerate(request.inputs):
         try:
             if value.id is not None or value.code is not None:
                 raise InvalidInput("an id or a code has no place here; give what the model takes")
-            items.append(decode(value, model.input.kind, engine.settings).item)
+            items.append(decoder.value(value).item)
         except InvalidInput as error:
             raise InvalidRequest(f"input {place}: {error}", [(pointer("inputs", place), str(error))]) from None
     codes, errors = engine.encode_each(model, items)
@@ -193,5 +194,5 @@ def _tensor_and_item(engine: Engine, model: Model, value: Input, collection: str
             raise InvalidRequest(f"item {value.id!r} was stored without {model.input.kind} input; send the item itself")
         item = from_bytes(stored.input, stored.kind, engine.settings).item
     else:
-        item = decode(value, model.input.kind, engine.settings).item
+        item = decode(value, model.input, engine.settings)
     return model.input.tensor([item]), item

@@ -5,6 +5,7 @@ Plain synchronous Python that knows no HTTP. One process owns the directory for 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +33,8 @@ class Engine:
         self._directory = DataDirectory(settings.data_dir)
         self.registry = Registry(settings.data_dir / "models")
         self.catalogue = Catalogue(settings.data_dir / "collections")
+        self._binding = threading.Lock()
+        """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 
     def close(self) -> None:
         self.catalogue.close()
@@ -59,20 +62,27 @@ class Engine:
             raise InvalidRequest("a collection needs either a model or, for ready-made codes, a number of bits")
         if model is None:
             return self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
-        entry = self.registry.get(model)
-        return self.catalogue.create(_config(name, self.registry.load(entry).bits, key_of(entry), keep_inputs))
+        return self.collection_for(name, self.registry.get(model), keep_inputs=keep_inputs)
+
+    def collection_for(self, name: str, entry: Entry, *, keep_inputs: bool = True) -> Collection:
+        """An empty collection for the codes of just this model. Raises `CollectionExists`, `UnknownModel`."""
+        with self._binding:
+            self.registry.get(entry.reference)  # it may have been deleted since it was looked up
+            bits: int = entry.artefact.config["bits"]
+            return self.catalogue.create(_config(name, bits, key_of(entry), keep_inputs))
 
     def delete_model(self, reference: str) -> Entry:
         """Delete a model version. Raises `InUse` while a collection was filled by it."""
-        entry = self.registry.get(reference)
-        users = [
-            name
-            for name, collection in self.catalogue.all().items()
-            if collection.config.model and collection.config.model.fingerprint == entry.fingerprint
-        ]
-        if users:
-            raise InUse(f"{entry.reference} fills {', '.join(users)}; delete or re-encode these collections first")
-        return self.registry.delete(f"{entry.name}:{entry.version}")
+        with self._binding:
+            entry = self.registry.get(reference)
+            users = [
+                name
+                for name, collection in self.catalogue.all().items()
+                if collection.config.model and collection.config.model.fingerprint == entry.fingerprint
+            ]
+            if users:
+                raise InUse(f"{entry.reference} fills {', '.join(users)}; delete these collections first")
+            return self.registry.delete(entry.reference)
 
     def require(self, entry: Entry, capability: str) -> Model:
         """The model of `entry`, which must have `capability`. Raises `CapabilityMissing` naming those that do."""
@@ -108,8 +118,7 @@ class Engine:
         if value.id is not None:
             return np.frombuffer(collection.get(value.id).code, np.uint8)
         _, model = self.model_of(collection)
-        decoded = decode(value, model.input.kind, self.settings)
-        code: Codes = self.encode(model, [decoded.item])[0]
+        code: Codes = self.encode(model, [decode(value, model.input, self.settings)])[0]
         return code
 
     def code_of_item(self, kind: str, item: Any, collection: Collection) -> Codes:
@@ -127,18 +136,23 @@ class Engine:
         return pack(model.logits(items))
 
     def encode_each(self, model: Model, items: Sequence[Any]) -> tuple[Codes, dict[int, InvalidInput]]:
-        """Codes of all items, and the errors by position; the code of an item with an error is meaningless."""
-        good = list(range(len(items)))
-        errors: dict[int, InvalidInput] = {}
+        """Codes of all items, and the errors by position; the code of an item with an error is meaningless.
+
+        What fails as a whole is halved until the bad items stand alone, so a few of them cost little.
+        """
         codes = np.zeros((len(items), model.bits // 8), np.uint8)
-        while good:
+        errors: dict[int, InvalidInput] = {}
+        parts = [range(len(items))]
+        while parts:
+            part = parts.pop()
             try:
-                codes[good] = self.encode(model, [items[place] for place in good])
-                break
+                codes[part.start : part.stop] = self.encode(model, items[part.start : part.stop])
             except InvalidInput as error:
-                if error.position is None:
-                    raise
-                errors[good.pop(error.position)] = error
+                if len(part) == 1:
+                    errors[part.start] = error
+                else:
+                    middle = len(part) // 2
+                    parts += [part[:middle], part[middle:]]
         return codes, errors
 
 

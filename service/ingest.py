@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from index import Collection, Item, from_hex, new_id
-from index.errors import HammingIndexError, InvalidInput, UnknownCollection
+from index import Collection, Item, PutResult, from_hex, new_id
+from index.errors import CollectionExists, HammingIndexError, InvalidInput, UnknownCollection
 from index.items import check_id
 from models.base import Model
 from models.errors import ModelsError
 from models.registry import Entry
 
-from .codecs import Decoded, decode, from_bytes
+from .codecs import Decoded, Decoder
 from .engine import Engine
-from .errors import InvalidRequest, TooLarge, pointer
+from .errors import InvalidRequest, TooLarge, pointer, short
 from .schemas import IngestItem, IngestReply, ItemError, ModelInfo
 
 
@@ -52,25 +52,19 @@ def ingest(
             "send them in parts"
         )
     collection, bits, entry, model = _target(engine, name, reference)
+    decoder = Decoder(engine.settings, model.input if model else None)
     errors: dict[int, Exception] = {}
     drafts: dict[int, _Draft] = {}
     for place, item in enumerate(items):
         try:
-            drafts[place] = _draft(engine, item, model, bits)
+            drafts[place] = _draft(engine, item, decoder, bits)
         except (HammingIndexError, ModelsError) as error:
             errors[place] = error
     stored, more = _encoded(engine, drafts, model)
     errors |= more
-    if errors and not skip_bad:
+    if errors and not (skip_bad and stored):
         raise _refusal(errors)
-    if collection is None:
-        assert reference is not None
-        collection = engine.create_collection(name, reference, None, True)
-    keep = collection.config.keep_inputs
-    result = collection.put(
-        [stored[place] if keep else _without_input(stored[place]) for place in sorted(stored)],
-        fingerprint=entry.fingerprint if entry else None,
-    )
+    collection, result = _put(engine, name, collection, entry, [stored[place] for place in sorted(stored)])
     key = collection.config.model
     return IngestReply(
         collection=name,
@@ -82,6 +76,27 @@ def ingest(
         errors=_listed(errors, items) if skip_bad else None,
         took_ms=round((time.perf_counter() - started) * 1000, 3),
     )
+
+
+def _put(
+    engine: Engine, name: str, collection: Collection | None, entry: Entry | None, items: Sequence[Item]
+) -> tuple[Collection, PutResult]:
+    """Commit the items; a collection that is made for them goes again where they cannot be stored."""
+    made = False
+    if collection is None:
+        assert entry is not None
+        try:
+            collection, made = engine.collection_for(name, entry), True
+        except CollectionExists:  # another request was first
+            collection = engine.catalogue.get(name)
+    if not collection.config.keep_inputs:
+        items = [Item(item.id, item.code, item.payload) for item in items]
+    try:
+        return collection, collection.put(items, fingerprint=entry.fingerprint if entry else None)
+    except HammingIndexError:
+        if made and len(collection) == 0:
+            engine.catalogue.delete(name)
+        raise
 
 
 def _target(
@@ -106,20 +121,16 @@ def _target(
     return collection, collection.bits, entry, model
 
 
-def _draft(engine: Engine, item: IngestItem | Upload, model: Model | None, bits: int) -> _Draft:
+def _draft(engine: Engine, item: IngestItem | Upload, decoder: Decoder, bits: int) -> _Draft:
     if isinstance(item, Upload):
         check_id(item.name)
-        if model is None:
-            raise InvalidInput("files need a model; this collection takes ready-made codes only")
-        return _Draft(item.name, None, from_bytes(item.data, model.input.kind, engine.settings), None)
+        return _Draft(item.name, None, decoder.file(item.data), None)
     id = new_id() if item.id is None else item.id
     check_id(id)
     _check_payload(engine, item.payload)
     if item.code is not None:
         return _Draft(id, item.payload, None, from_hex(item.code, bits).tobytes())
-    if model is None:
-        raise InvalidInput("this collection has no model; give a ready-made code")
-    return _Draft(id, item.payload, decode(item, model.input.kind, engine.settings), None)
+    return _Draft(id, item.payload, decoder.value(item), None)
 
 
 def _check_payload(engine: Engine, payload: dict[str, Any] | None) -> None:
@@ -151,10 +162,6 @@ def _encoded(
     return items, failed
 
 
-def _without_input(item: Item) -> Item:
-    return Item(item.id, item.code, item.payload)
-
-
 def _refusal(errors: dict[int, Exception]) -> InvalidRequest:
     first = min(errors)
     more = f"; {len(errors) - 1} more are bad" if len(errors) > 1 else ""
@@ -166,6 +173,7 @@ def _refusal(errors: dict[int, Exception]) -> InvalidRequest:
 
 def _listed(errors: dict[int, Exception], items: Sequence[IngestItem | Upload]) -> list[ItemError]:
     def id_of(item: IngestItem | Upload) -> str | None:
-        return item.name if isinstance(item, Upload) else item.id
+        id = item.name if isinstance(item, Upload) else item.id
+        return None if id is None else short(id, 512)
 
     return [ItemError(position=place, id=id_of(items[place]), detail=str(errors[place])) for place in sorted(errors)]

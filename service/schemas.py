@@ -10,6 +10,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+MOST = 10_000
+"""No list is longer, whatever a setting says: it is parsed before any setting is looked at."""
+
 INPUT_FIELDS = ("vector", "vector_b64", "text", "image", "code")
 
 
@@ -25,7 +28,7 @@ class Strict(BaseModel):
 
 
 class _Inputs(Strict):
-    vector: list[float] | None = Field(None, min_length=1, description="numbers")
+    vector: list[float] | None = Field(None, min_length=1, max_length=65_536, fail_fast=True, description="numbers")
     vector_b64: str | None = Field(None, description="little-endian float32, base64")
     text: str | None = Field(None, description="plain text")
     image: str | None = Field(None, description="a PNG, JPEG or WebP file, base64")
@@ -73,7 +76,7 @@ class IngestItem(_Inputs):
 class IngestRequest(Strict):
     collection: str
     model: str | None = Field(None, description="needed only when the call creates the collection")
-    items: list[IngestItem] = Field(min_length=1)
+    items: list[IngestItem] = Field(min_length=1, max_length=MOST, fail_fast=True)
 
 
 class ModelInfo(BaseModel):
@@ -150,7 +153,7 @@ class SearchReply(BaseModel):
 
 
 class SearchBatchRequest(Strict):
-    searches: list[SearchRequest] = Field(min_length=1)
+    searches: list[SearchRequest] = Field(min_length=1, max_length=MOST, fail_fast=True)
 
 
 class SearchBatchReply(BaseModel):
@@ -215,7 +218,7 @@ class DenoiseReply(BaseModel):
 
 class EncodeRequest(Strict):
     model: str
-    inputs: list[Input] = Field(min_length=1)
+    inputs: list[Input] = Field(min_length=1, max_length=MOST, fail_fast=True)
 
 
 class EncodeReply(BaseModel):
@@ -225,7 +228,7 @@ class EncodeReply(BaseModel):
 
 class DecodeRequest(Strict):
     model: str
-    codes: list[str] = Field(min_length=1)
+    codes: list[str] = Field(min_length=1, max_length=MOST, fail_fast=True)
 
 
 class DecodeReply(BaseModel):
@@ -272,7 +275,7 @@ class ItemList(BaseModel):
 
 
 class DeleteRequest(Strict):
-    ids: list[str] = Field(min_length=1)
+    ids: list[str] = Field(min_length=1, max_length=MOST, fail_fast=True)
 
 
 class DeleteReply(BaseModel):

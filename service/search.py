@@ -30,7 +30,17 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Sear
             f"{len(requests)} searches in one batch, the limit is {engine.settings.max_searches} (max_searches); "
             "send them in parts"
         )
-    return [search(engine, request) for request in requests]
+    replies: list[SearchReply] = []
+    hits = 0
+    for request in requests:
+        replies.append(search(engine, request))
+        hits += len(replies[-1].hits)
+        if hits > engine.settings.max_batch_hits:
+            raise TooLarge(
+                f"after {len(replies)} of {len(requests)} searches there are {hits:,} hits, the limit is "
+                f"{engine.settings.max_batch_hits:,} (max_batch_hits); send fewer searches, or lower limit"
+            )
+    return replies
 
 
 def by_code(

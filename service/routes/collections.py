@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
@@ -37,8 +37,9 @@ def _info(collection: Collection) -> CollectionInfo:
     )
 
 
-def _stored(item: Item) -> StoredItem:
-    kept = kept_output(item.kind, item.input) if item.kind is not None and item.input is not None else None
+def _stored(item: Item, *, with_input: bool = True) -> StoredItem:
+    known = with_input and item.kind is not None and item.input is not None
+    kept = kept_output(item.kind, item.input) if known else None  # type: ignore[arg-type]
     payload = dict(item.payload) if item.payload is not None else None
     return StoredItem(id=item.id, code=item.code.hex(), payload=payload, input=kept)
 
@@ -79,11 +80,20 @@ def items(
     engine: EngineDep,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str | None, Query(description="of the page before")] = None,
+    include: Annotated[
+        list[Literal["input"]] | None, Query(description="kept inputs too; pages may be shorter")
+    ] = None,
 ) -> ItemList:
     """The items in the order of their ids, page by page."""
-    found = engine.catalogue.get(collection).items(after=cursor, limit=limit + 1)
-    page = found[:limit]
-    return ItemList(items=[_stored(item) for item in page], cursor=page[-1].id if len(found) > limit else None)
+    page: list[StoredItem] = []
+    size = 0
+    for item in engine.catalogue.get(collection).scan(after=cursor):
+        if len(page) == limit or size > engine.settings.max_body_bytes:
+            return ItemList(items=page, cursor=page[-1].id)
+        if include:
+            size += len(item.input or b"")
+        page.append(_stored(item, with_input=bool(include)))
+    return ItemList(items=page, cursor=None)
 
 
 @router.get("/{collection}/items/{id:path}")
