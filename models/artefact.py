@@ -130,6 +130,7 @@ def read_artefact(folder: Path) -> Artefact:
     return Artefact(folder, config, metrics, contents["card.md"].decode(), mark)
 
 
+@torch.inference_mode(False)  # whoever asks first: tensors made in inference mode would stay without versions
 def load_model(folder: Path) -> Model:
     """The model saved in `folder`, ready to encode. Raises `ArtefactDamaged`."""
     artefact = read_artefact(folder)

@@ -7,6 +7,7 @@ by having the method of a capability protocol. Reconstructions and codes are in 
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class Batch:
 MIN_BITS, MAX_BITS = 8, 1024
 BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
 _BATCH = 256
-_NEAR_ZERO = 1e-3
-"""A logit this close to zero, against the largest of its item, is computed again alone (see `Model.logits`)."""
+_NEAR_ZERO = 1e-5
+"""A logit this close to zero, against the largest of its item, is computed again in float64 (see `Model.logits`)."""
 
 
 class FamilyParams(BaseModel):
@@ -114,9 +115,9 @@ class Model(nn.Module, ABC):
     def logits(self, items: Items) -> NDArray[np.float32]:
         """Logits `(n, bits)` of items, the same for an item alone as within any batch.
 
-        A matrix product may round differently for another number of rows, which matters only where a logit is
-        almost zero: such rows are computed again alone, so that alone is what counts. Raises `InvalidInput` for
-        an item that the input cannot take or whose logits are not finite.
+        A float32 product may round differently for another number of rows, threads or place in memory, which matters
+        only where a logit is almost zero: such rows are computed again in float64, which settles the sign. Raises
+        `InvalidInput` for an item that the input cannot take or whose logits are not finite.
         """
         if len(items) == 0:
             return np.empty((0, self.bits), np.float32)
@@ -128,11 +129,10 @@ class Model(nn.Module, ABC):
         self.eval()
         x = x.to(self.device)
         out = torch.cat([self.encode(part) for part in x.split(_BATCH)])
-        if len(x) > 1:
-            size = out.abs()
-            near = size < _NEAR_ZERO * size.amax(1, keepdim=True).clamp_min(1)
-            for place in near.any(1).nonzero().flatten().tolist():
-                out[place] = self.encode(x[place : place + 1])[0]
+        size = out.abs()
+        near = (size < _NEAR_ZERO * size.amax(1, keepdim=True).clamp_min(1)).any(1)
+        if near.any():
+            out[near] = self._in_float64().encode(x[near].double()).float()
         bad = (~out.isfinite()).any(1).nonzero().flatten()
         if len(bad):
             raise InvalidInput(
@@ -140,6 +140,16 @@ class Model(nn.Module, ABC):
                 position=int(bad[0]),
             )
         return out.float().cpu().numpy()
+
+    def _in_float64(self) -> Model:
+        """A copy in float64, made again whenever a weight has changed."""
+        state = tuple((tensor.data_ptr(), tensor._version) for tensor in self.state_dict().values())
+        known: tuple[Any, Model] | None = self.__dict__.get("_float64")
+        if known is None or known[0] != state:
+            self.__dict__.pop("_float64", None)  # before the copy, which would copy it too
+            known = (state, copy.deepcopy(self).double().eval())
+            self.__dict__["_float64"] = known
+        return known[1]
 
 
 # Capabilities: a model has one by having the method. `isinstance` sees only that it is there;

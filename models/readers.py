@@ -169,7 +169,7 @@ def _npy(path: Path) -> Found:
 
 def _npz(path: Path) -> Found:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
 
             def first(*names: str) -> Any:
                 return next((arrays[name] for name in names if name in arrays), None)

@@ -62,7 +62,7 @@ def ingest(
             errors[place] = error
     stored, more = _encoded(engine, drafts, model)
     errors |= more
-    if errors and not (skip_bad and stored):
+    if errors and not (skip_bad and (stored or collection is not None)):
         raise _refusal(errors)
     collection, result = _put(engine, name, collection, entry, [stored[place] for place in sorted(stored)])
     key = collection.config.model

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
-from index.store import read_only
+from index.store import Reader, read_only
 from models.data import Dataset
 from models.errors import DataError
 
@@ -13,14 +15,38 @@ from .codecs import from_bytes
 from .settings import Settings
 
 
-def dataset_of(store: Path, name: str) -> Dataset:
-    """Every kept input in the store file of the collection `name`; its label is the payload's `label`.
+class KeptItems(Sequence[Any]):
+    """Stored inputs, decoded when asked for, so that a large collection of pictures need not fit in memory."""
+
+    def __init__(self, reader: Reader, ids: Sequence[str]) -> None:
+        self._reader = reader
+        self._ids = ids
+        # What is stored passed the limits when it came in; those of today need not apply to it.
+        self._limits = Settings(max_image_pixels=10**9, max_text_chars=10**9, max_vector_dim=10**9)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Any: ...
+    @overload
+    def __getitem__(self, place: slice) -> KeptItems: ...
+    def __getitem__(self, place: int | slice) -> Any:
+        if isinstance(place, slice):
+            return KeptItems(self._reader, self._ids[place])
+        item = self._reader.get(self._ids[place])
+        assert item is not None  # the reader sees the very state that the ids were read from
+        assert item.kind is not None
+        assert item.input is not None
+        return from_bytes(item.input, item.kind, self._limits).item
+
+
+@contextmanager
+def dataset_of(store: Path, name: str) -> Iterator[Dataset]:
+    """Every kept input in the store file of the collection `name`, as it is now; label = the payload's `label`.
 
     Raises `DataError` where inputs were not kept or are of different kinds.
     """
-    # Stored inputs passed the limits when they came in; those of today need not apply to them.
-    limits = Settings(max_image_pixels=10**9, max_text_chars=10**9, max_vector_dim=10**9)
-    items: list[Any] = []
     ids: list[str] = []
     labels: list[str | None] = []
     kinds = set()
@@ -29,13 +55,18 @@ def dataset_of(store: Path, name: str) -> Dataset:
             if item.input is None or item.kind is None:
                 continue
             kinds.add(item.kind)
-            items.append(from_bytes(item.input, item.kind, limits).item)
             ids.append(item.id)
             label = (item.payload or {}).get("label")
             labels.append(None if label is None else str(label))
-    if not items:
-        raise DataError(f"collection {name!r} keeps no inputs to train on; ingest items rather than ready-made codes")
-    if len(kinds) > 1:
-        raise DataError(f"collection {name!r} holds inputs of several kinds ({', '.join(sorted(kinds))})")
-    known = [label for label in labels if label is not None]
-    return Dataset(name, kinds.pop(), items, ids, known if len(known) == len(items) else None)
+        if not ids:
+            raise DataError(
+                f"collection {name!r} keeps no inputs to train on; ingest items rather than ready-made codes"
+            )
+        if len(kinds) > 1:
+            raise DataError(f"collection {name!r} holds inputs of several kinds ({', '.join(sorted(kinds))})")
+        kind = kinds.pop()
+        items: Sequence[Any] = KeptItems(reader, ids)
+        known = [label for label in labels if label is not None]
+        yield Dataset(
+            name, kind, items if kind == "image" else list(items), ids, known if len(known) == len(ids) else None
+        )

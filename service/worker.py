@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,18 +36,18 @@ def main() -> None:
 
 
 def _run(spec: dict[str, Any]) -> None:
-    from models.data import Dataset, load
+    from models.data import load
 
+    from .kept import dataset_of
     from .training import Training, train
 
-    if "dataset" in spec:
-        data: Dataset = load(spec["dataset"])
-    else:
-        from .kept import dataset_of
-
-        data = dataset_of(Path(spec["store"]), spec["collection"])
-    for progress in train(Training(**spec["training"]), data, Path(spec["draft"])):
-        _say({"progress": progress.as_dict()})
+    with ExitStack() as stack:
+        if "dataset" in spec:
+            data = load(spec["dataset"])
+        else:
+            data = stack.enter_context(dataset_of(Path(spec["store"]), spec["collection"]))
+        for progress in train(Training(**spec["training"]), data, Path(spec["draft"])):
+            _say({"progress": progress.as_dict()})
     _say({"result": {"draft": spec["draft"]}})
 
 

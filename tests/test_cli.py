@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from models.data import Dataset
 from models.images import encode_png
 from service.cli import app
+from service.cli.base import open_engine
 
 COMMANDS = ["serve", "demo", "train", "ingest", "search", "models", "collections", "check", "evaluate"]
 
@@ -126,6 +127,42 @@ def test_wrong_usage_ends_with_two(tmp_path: Path, arguments: list[str]) -> None
     assert result.exit_code == 2
 
 
+def test_a_broken_picture_is_named_and_can_be_left_out(photos: Path, tmp_path: Path) -> None:
+    options = ["--data-dir", tmp_path / "data"]
+    as_json("train", "--data", photos, "--name", "h", "--bits", 32, "--family", "itq", *options)
+    (photos / "dark" / "broken[x].png").write_bytes(b"not a picture")
+    result = run("ingest", "--data", photos, "--collection", "p", "--model", "h", *options)
+    assert result.exit_code == 1
+    assert "dark/broken[x].png: the bytes are not a PNG" in result.stderr
+    assert "--skip-bad" in result.stderr
+    counts = as_json("ingest", "--data", photos, "--collection", "p", "--skip-bad", *options)
+    assert counts["created"] + counts["unchanged"] == 40
+
+
+def test_markup_in_ids_is_no_markup(photos: Path, tmp_path: Path) -> None:
+    options = ["--data-dir", tmp_path / "data"]
+    (photos / "dark" / "00.png").rename(photos / "dark" / "[red]odd.png")
+    as_json("train", "--data", photos, "--name", "h", "--bits", 32, "--family", "itq", *options)
+    as_json("ingest", "--data", photos, "--collection", "p", "--model", "h", *options)
+    assert "[red]odd.png" in run("search", "--collection", "p", "--id", "dark/[red]odd.png", "-k", 40, *options).output
+    assert run("search", "--collection", "p", "--id", "[/nobody]", *options).exit_code == 1
+
+
+def test_a_second_demo_leaves_alone_what_a_user_did(monkeypatch: pytest.MonkeyPatch, data_dir: Path) -> None:
+    """Also where one of its collections is damaged: that is said, and the rest is served."""
+    monkeypatch.setattr("service.cli.demo.run", lambda *arguments: None)
+    (data_dir / "demo.json").write_text('["digits", "python-docs"]')
+    with open_engine(data_dir) as engine:
+        engine.catalogue.get("digits").delete(["digit-0000"])
+    assert run("demo", "--data-dir", data_dir).exit_code == 0
+    with open_engine(data_dir) as engine:
+        assert len(engine.catalogue.get("digits")) == 299
+    (data_dir / "collections" / "digits" / "items.db").write_bytes(b"x" * 5000)
+    result = run("demo", "--data-dir", data_dir)
+    assert result.exit_code == 0
+    assert "damaged digits" in result.stderr
+
+
 def test_check_finds_damage(data_dir: Path) -> None:
     (data_dir / "models" / "digits-vae" / "1" / "card.md").write_text("x")
     (data_dir / "collections" / "stray").mkdir()
@@ -155,6 +192,7 @@ def test_the_demo_prints_lines_that_work_and_keeps_what_is_there(
 ) -> None:
     """A prepared directory stands for one that the demo filled: nothing is trained or ingested again."""
     served: list[object] = []
+    (data_dir / "demo.json").write_text('["digits", "python-docs"]')
     monkeypatch.setattr("service.cli.demo.run", lambda *arguments: served.append(arguments))
     monkeypatch.setattr("service.cli.demo.follow", lambda *arguments: pytest.fail("trained again"))
     monkeypatch.setattr("service.cli.demo.ingest_dataset", lambda *arguments: pytest.fail("ingested again"))

@@ -148,6 +148,30 @@ def test_files_nobody_can_read(tmp_path: Path, name: str) -> None:
         load(str(tmp_path / name))
 
 
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("cut.npz", b"PK\x03\x04cut"),
+        ("empty.npy", b""),
+        ("bad.jsonl", b"\xff\xfe"),
+        ("three.jsonl", b"3\n"),
+        ("words.jsonl", b'{"vector": ["a"]}\n'),
+        ("latin.csv", b"text,label\ncaf\xe9,x\n"),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "x"}' * 100)[:40]),
+        ("a-idx3-ubyte", b"\0\0\x08\x01" + b"\0\0\0\x02ab"),
+    ],
+)
+def test_broken_files_are_named(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=name.split(".")[0]):
+        load(str(tmp_path / name))
+
+
+def test_a_long_text_is_cut_between_characters(tmp_path: Path) -> None:
+    (tmp_path / "long.txt").write_text("a" + "é" * 300_000)
+    assert set(load(str(tmp_path)).items[0]) == {"a", "é"}
+
+
 # -- pictures (reliability.md M1, M2) ------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def friendly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (HammingIndexError, ModelsError, ServiceError) as error:
-            errors.print(f"[red]error:[/] {error}", highlight=False, soft_wrap=True)
+            errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
 
     return run
@@ -80,6 +81,11 @@ def open_engine(data_dir: Path) -> Iterator[Engine]:
     torch.set_num_threads(settings.threads)
     with Engine(settings) as engine:
         yield engine
+
+
+def say_damaged(name: str, detail: str) -> None:
+    """Name something that is damaged, on standard error."""
+    errors.print(f"[red]damaged[/] {name}: {escape(detail)}", highlight=False, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

@@ -36,8 +36,10 @@ def check(
         print_json({"checked": found, "unknown_files": unknown})
     else:
         for what, faults in found.items():
-            console.print(f"{what}: {'sound' if not faults else '; '.join(faults)}", highlight=False, soft_wrap=True)
+            console.print(
+                f"{what}: {'sound' if not faults else '; '.join(faults)}", highlight=False, markup=False, soft_wrap=True
+            )
         for name in unknown:
-            console.print(f"unknown, left alone: collections/{name}", highlight=False)
+            console.print(f"unknown, left alone: collections/{name}", highlight=False, markup=False)
     if any(found.values()):
         raise typer.Exit(1)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, friendly, open_engine, print_json, say_damaged
 
 
 @app.command()
@@ -31,7 +31,7 @@ def collections(
             for name, collection in engine.catalogue.all().items()
         ]
         for name, detail in engine.catalogue.damaged.items():
-            errors.print(f"[red]damaged[/] {name}: {detail}", highlight=False)
+            say_damaged(name, detail)
     if as_json:
         print_json(rows)
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..examples import DIGIT, QUESTION
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine, say_damaged
 from .items import ingest_dataset
 from .serve import run
 
@@ -50,6 +51,7 @@ def demo(
     from ..training import Training, train
 
     with open_engine(data_dir) as engine:
+        filled = _Filled(data_dir / "demo.json")
         for part in _PARTS:
             try:
                 engine.registry.get(part.model)
@@ -58,14 +60,30 @@ def demo(
                 training = Training(part.model, part.family, part.bits, part.params)
                 follow(f"training {part.model}", train(training, load(part.data), draft))
                 engine.registry.add(part.model, draft)
-            if part.collection is not None:
-                known = engine.catalogue.all().get(part.collection)
-                items = engine.registry.get(part.model).artefact.metrics["items"]
-                if known is None or len(known) < items:  # a first run that was broken off is completed
-                    ingest_dataset(engine, load(part.data), part.collection, part.model)
+            if part.collection is None or part.collection in engine.catalogue.damaged or filled.has(part.collection):
+                continue
+            ingest_dataset(engine, load(part.data), part.collection, part.model)
+            filled.add(part.collection)
+        for name, detail in engine.catalogue.damaged.items():
+            say_damaged(name, detail)
     if serve:
         _say_what_to_try(host, port)
         run(host, port, data_dir)
+
+
+class _Filled:
+    """Which collections were filled to the end: a broken-off one is completed, what a user did to one is left alone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: list[str] = json.loads(path.read_bytes()) if path.exists() else []
+
+    def has(self, name: str) -> bool:
+        return name in self._names
+
+    def add(self, name: str) -> None:
+        self._names.append(name)
+        self._path.write_text(json.dumps(self._names))
 
 
 def _say_what_to_try(host: str, port: int) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, errors, friendly, open_engine, print_json
 
 if TYPE_CHECKING:
     from models.data import Dataset
 
     from ..engine import Engine
-    from ..schemas import IngestReply
 
 _BATCH = 500
 
@@ -29,6 +29,7 @@ def ingest(
     model: Annotated[
         str | None, typer.Option(help="Model that makes the codes; needed only for a new collection.")
     ] = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be stored, and list it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -36,24 +37,35 @@ def ingest(
     from models.data import load
 
     with open_engine(data_dir) as engine:
-        counts = ingest_dataset(engine, load(data), collection, model)
+        counts = ingest_dataset(engine, load(data), collection, model, skip_bad=skip_bad)
     if as_json:
         print_json({"collection": collection, **counts})
     else:
         console.print(f"{collection}: " + ", ".join(f"{value} {name}" for name, value in counts.items()))
 
 
-def ingest_dataset(engine: Engine, data: Dataset, collection: str, model: str | None) -> dict[str, int]:
-    """Store a whole data set in batches under a progress bar; returns how many were created, updated, unchanged."""
+def ingest_dataset(
+    engine: Engine, data: Dataset, collection: str, model: str | None, *, skip_bad: bool = False
+) -> dict[str, int]:
+    """Store a whole data set in batches under a progress bar; returns how many were created, updated, unchanged.
+
+    Raises `InvalidRequest` naming the first item that cannot be stored, unless `skip_bad`.
+    """
+    from ..errors import InvalidRequest
     from ..ingest import ingest as store
 
     counts = {"created": 0, "updated": 0, "unchanged": 0}
     with bar(f"ingesting into {collection}", len(data)) as show:
         for start in range(0, len(data), _BATCH):
             places = range(start, min(start + _BATCH, len(data)))
-            reply: IngestReply = store(engine, collection, model, [_item(data, place) for place in places])
+            reply = store(engine, collection, model, [_item(data, place) for place in places], skip_bad=True)
             for name in counts:
                 counts[name] += getattr(reply, name)
+            for fault in reply.errors or ():
+                line = f"{data.ids[start + fault.position]}: {fault.detail}"
+                if not skip_bad:
+                    raise InvalidRequest(f"{line}. Mend it and run again, or pass --skip-bad")
+                errors.print(f"left out {line}", highlight=False, markup=False, soft_wrap=True)
             show(places.stop, "")
     return counts
 
@@ -118,9 +130,8 @@ def search(
         return
     table = Table("distance", "id", "payload", title=f"{reply.total} items, query code {reply.code}")
     for hit in reply.hits:
-        table.add_row(
-            str(hit.distance), hit.id, json.dumps(hit.payload, ensure_ascii=False)[:120] if hit.payload else ""
-        )
+        payload = json.dumps(hit.payload, ensure_ascii=False)[:120] if hit.payload else ""
+        table.add_row(str(hit.distance), escape(hit.id), escape(payload))
     console.print(table)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, friendly, open_engine, print_json, say_damaged
 
 
 @app.command()
@@ -36,7 +36,7 @@ def models(
     with open_engine(data_dir) as engine:
         cards = [model_card(entry) for entry in engine.registry.list()]
         for name, detail in engine.registry.damaged.items():
-            errors.print(f"[red]damaged[/] {name}: {detail}", highlight=False)
+            say_damaged(name, detail)
     if as_json:
         print_json([card.model_dump() for card in cards])
         return

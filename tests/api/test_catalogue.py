@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -126,11 +130,80 @@ def test_damage_is_named_and_the_rest_is_served(data_dir: Path) -> None:
         query = {"collection": "digits", "query": {"code": "00" * 8}}
         assert_problem(client.post("/search", json=query), 503, "store-damaged")
         query = {"collection": "vectors", "query": {"vector": [0.0] * 24}}
-        assert "model.safetensors" in str(ready) or "vectors" in str(ready)
+        assert any("no model with fingerprint" in fault for fault in ready["damaged"])
         assert_problem(client.post("/search", json=query), 404, "unknown-model")
         by_code = client.post("/search", json={"collection": "vectors", "query": {"id": "v0"}, "k": 1})
         assert by_code.json()["hits"][0]["distance"] == 0, "stored codes can be searched without their model"
         assert client.post("/search", json={"collection": "python-docs", "query": {"text": "file"}}).status_code == 200
+
+
+def test_damaged_aliases_keep_nothing_from_being_served(data_dir: Path) -> None:
+    (data_dir / "models" / "docs-hash" / "names.json").write_text("{bad")
+    with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+        assert "docs-hash@" in client.get("/readyz").json()["damaged"]
+        assert client.get("/models").status_code == 200
+        assert client.post("/search", json={"collection": "python-docs", "query": {"text": "file"}}).status_code == 200
+
+
+def test_a_model_of_a_family_of_a_later_release_is_listed_as_damaged(data_dir: Path) -> None:
+    folder = data_dir / "models" / "vectors-itq" / "1"
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"family": "of-the-future"}))
+    sums = json.loads((folder / "checksums.json").read_text())
+    sums["config.json"] = hashlib.sha256((folder / "config.json").read_bytes()).hexdigest()
+    (folder / "checksums.json").write_text(json.dumps(sums))
+    with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+        assert "of-the-future" in client.get("/models").json()["damaged"][0]["detail"]
+        assert_problem(client.get("/models/vectors-itq"), 404, "unknown-model")
+
+
+def test_damaged_payloads_and_inputs_are_named_not_served(data_dir: Path) -> None:
+    with sqlite3.connect(data_dir / "collections" / "digits" / "items.db") as store:
+        store.execute("UPDATE items SET input = x'00' WHERE id = 'digit-0000'")
+        store.execute("UPDATE items SET payload = '{cut' WHERE id = 'digit-1796'")
+    store.close()
+    with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+        assert_problem(client.get("/collections/digits/items/digit-0000"), 503, "store-damaged")
+        assert_problem(client.get("/collections/digits/items/digit-1796"), 503, "store-damaged")
+        search = {"collection": "digits", "query": {"code": "00" * 8}, "radius": 64}
+        assert_problem(client.post("/search", json=search), 503, "store-damaged")
+        assert client.post("/search", json={**search, "include": []}).json()["total"] == 300
+
+
+def test_a_damaged_history_of_jobs_is_put_aside(data_dir: Path) -> None:
+    (data_dir / "jobs.db").write_bytes(b"not a database" * 500)
+    with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+        assert client.get("/jobs").json() == {"jobs": []}
+    assert list(data_dir.glob("jobs.db.damaged-*"))
+
+
+def test_invented_methods_do_not_grow_the_metrics(client: TestClient) -> None:
+    for number in range(30):
+        client.request(f"METHOD{number}", "/livez")
+    text = client.get("/metrics").text
+    assert "METHOD" not in text
+    assert 'method="other"' in text
+
+
+def test_listings_hold_inputs_only_when_asked(client: TestClient) -> None:
+    plain = client.get("/collections/digits/items", params={"limit": 2}).json()["items"]
+    assert [item["input"] for item in plain] == [None, None]
+    whole = client.get("/collections/digits/items", params={"limit": 2, "include": "input"}).json()["items"]
+    assert all("image" in item["input"] for item in whole)
+
+
+def test_deleting_a_collection_during_an_ingest_is_a_404(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """reliability.md X3"""
+    engine = client.app.state.engine  # type: ignore[attr-defined]
+    encode_each = engine.encode_each
+
+    def slowly(*arguments: Any) -> Any:
+        client.delete("/collections/vectors")
+        return encode_each(*arguments)
+
+    monkeypatch.setattr(engine, "encode_each", slowly)
+    body = {"collection": "vectors", "items": [{"vector": [0.5] * 24}]}
+    assert_problem(client.post("/ingest", json=body), 404, "unknown-collection")
 
 
 def test_request_ids(client: TestClient) -> None:

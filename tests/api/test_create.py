@@ -69,6 +69,20 @@ def test_a_contact_sheet(shared_client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("image/png", "image/png"),
+        ("image/png, application/json;q=0.5", "image/png"),
+        ("application/json, image/png;q=0.1", "application/json"),
+        ("*/*", "application/json"),
+    ],
+)
+def test_the_better_rated_form_is_sent(shared_client: TestClient, accept: str, kind: str) -> None:
+    response = shared_client.post("/generate", json={"model": "digits-vae"}, headers={"accept": accept})
+    assert response.headers["content-type"] == kind
+
+
+@pytest.mark.parametrize(
     ("body", "status", "slug"),
     [
         ({"model": "digits-hash"}, 409, "capability-missing"),
@@ -155,6 +169,8 @@ def test_inpainting_a_vector_leaves_the_known_part_alone(client: TestClient, dat
         ({"mask": [[0] * 8] * 7 + [[0]]}, 422),
         ({"mask": "not base64"}, 422),
         ({"mask": [["a"] * 8] * 8}, 422),
+        ({"mask": [["1"] * 8] * 8}, 422),
+        ({"mask": [[10**400] * 8] * 8}, 422),
         ({"model": "vectors-itq"}, 409),
         ({"steps": 0}, 422),
         ({"steps": 101}, 422),

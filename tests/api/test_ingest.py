@@ -223,6 +223,47 @@ def test_a_form_without_a_boundary_is_refused(client: TestClient) -> None:
     assert_problem(response, 400)
 
 
+def test_first_ingests_at_once_make_one_collection(client: TestClient) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def first(number: int) -> int:
+        item = {"id": f"n{number}", "image": DIGIT}
+        return int(ingest(client, item, collection="new", model="digits-hash").status_code)
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(pool.map(first, range(12))) == {200}
+    assert count(client, "new") == 12
+
+
+def test_a_collection_made_for_items_that_cannot_be_stored_goes_again(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from index.collection import Collection
+    from index.errors import StoreFull
+
+    def full(*arguments: Any, **options: Any) -> None:
+        raise StoreFull("full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Collection, "put", full)
+        assert_problem(ingest(client, {"image": DIGIT}, collection="new", model="digits-hash"), 507, "disk-full")
+    assert_problem(client.get("/collections/new"), 404, "unknown-collection")
+
+
+def test_the_pixels_of_a_request_have_a_limit(data_dir: Path) -> None:
+    with TestClient(create_app(Settings(data_dir=data_dir, max_request_pixels=5000))) as client:
+        assert ingest(client, *[{"image": PHOTO}] * 2).status_code == 200
+        body = assert_problem(ingest(client, *[{"image": PHOTO}] * 3), 422)
+        assert "max_request_pixels" in body["detail"]
+
+
+def test_many_bad_vectors_are_all_named(client: TestClient) -> None:
+    items = [{"id": f"b{place}", "vector": [1e300 if place % 3 else 0.5] * 24} for place in range(300)]
+    reply = client.post("/ingest?on_error=skip", json={"collection": "vectors", "items": items}).json()
+    assert reply["created"] == 100
+    assert len(reply["errors"]) == 200
+
+
 def test_limits_are_told(data_dir: Path) -> None:
     settings = Settings(data_dir=data_dir, max_items=2, max_image_pixels=1000, max_body_bytes=20_000)
     with TestClient(create_app(settings)) as client:

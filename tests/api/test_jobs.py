@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,11 +98,45 @@ def test_a_stop_interrupts_what_runs(data_dir: Path) -> None:
 def test_too_many_jobs_are_refused(data_dir: Path) -> None:
     with TestClient(create_app(Settings(data_dir=data_dir, max_jobs_waiting=1))) as client:
         long = {"epochs": 100_000, "patience": 100_000}
-        responses = [train(client, params=long) for _ in range(6)]
-        refused = [response for response in responses if response.status_code != 202]
-        assert refused
-        assert "max_jobs_waiting" in assert_problem(refused[0], 429, "overloaded")["detail"]
-        assert refused[0].headers["retry-after"]
+        running = train(client, params=long).json()
+        wait(client, running["id"], "running")
+        waiting = train(client, params=long)
+        assert waiting.status_code == 202
+        refused = train(client, params=long)
+        assert "max_jobs_waiting" in assert_problem(refused, 429, "overloaded")["detail"]
+        assert refused.headers["retry-after"]
+        client.delete(f"/jobs/{waiting.json()['id']}")
+        assert train(client, params=long).status_code == 202, "a cancelled job does not wait"
+
+
+def test_a_job_that_cannot_be_started_does_not_stop_the_others(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("service.jobs.sys.executable", "/nowhere/python")
+        job = train(client).json()
+        assert wait(client, job["id"], "failed")["error"]["type"] == "urn:hammingbird:problem:job-failed"
+    job = train(client).json()
+    assert wait(client, job["id"], "succeeded", "failed")["state"] == "succeeded"
+
+
+def test_a_job_cancelled_while_its_child_starts_is_ended(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = subprocess.Popen
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        child = start(*arguments, **options)
+        client.delete(f"/jobs/{client.get('/jobs').json()['jobs'][0]['id']}")
+        children.append(child)
+        return child
+
+    children: list[Any] = []
+    monkeypatch.setattr("service.jobs.subprocess.Popen", slowly)
+    job = train(client, params={"epochs": 100_000, "patience": 100_000}).json()
+    assert wait(client, job["id"], "cancelled")["state"] == "cancelled"
+    deadline = time.monotonic() + 20
+    while not children or children[0].poll() is None:
+        assert time.monotonic() < deadline, "the child goes on"
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,27 @@ def test_limits_are_told(data_dir: Path) -> None:
         assert_problem(client.post("/search/batch", json={"searches": [one, one]}), 413, "too-large")
 
 
+def test_the_hits_of_a_batch_have_a_limit(data_dir: Path) -> None:
+    with TestClient(create_app(Settings(data_dir=data_dir, max_batch_hits=25))) as client:
+        one = {"collection": "digits", "query": {"id": "digit-0000"}, "k": 10}
+        assert client.post("/search/batch", json={"searches": [one] * 2}).status_code == 200
+        body = assert_problem(client.post("/search/batch", json={"searches": [one] * 3}), 413, "too-large")
+        assert "max_batch_hits" in body["detail"]
+
+
+@pytest.mark.parametrize(("distance", "id"), [(0, "\ud800"), (10**30, "a"), (-5, "a"), (2**40, "a"), (0, "")])
+def test_a_cursor_that_is_forged_with_the_right_seal(shared_client: TestClient, distance: int, id: str) -> None:
+    import base64
+    import json
+    import zlib
+
+    code = search(shared_client, query={"id": "digit-0000"})["code"]
+    seal = zlib.crc32(json.dumps([distance, id, f"digits {code} 3"]).encode())
+    cursor = base64.urlsafe_b64encode(json.dumps([distance, id, seal]).encode()).decode().rstrip("=")
+    body = {"collection": "digits", "query": {"id": "digit-0000"}, "radius": 3, "cursor": cursor}
+    assert_problem(shared_client.post("/search", json=body), 422, "invalid-request")
+
+
 def test_the_same_answers_after_a_restart(data_dir: Path) -> None:
     replies = []
     for _ in range(2):

@@ -132,6 +132,47 @@ def test_an_item_has_one_code_alone_in_a_batch_and_after_training_mode(case: Cas
         torch.set_num_threads(before)
 
 
+def test_the_double_that_settles_signs_follows_the_weights(data: dict[str, Dataset]) -> None:
+    model, *_ = fit("itq", data["vector"])
+    assert model._in_float64() is model._in_float64()
+    before = model._in_float64().encode(torch.ones(1, 24, dtype=torch.float64))
+    model.state_dict()["rotation.matrix"].mul_(-1)
+    after = model._in_float64().encode(torch.ones(1, 24, dtype=torch.float64))
+    assert torch.allclose(after, -before)
+
+
+def test_a_model_loaded_in_inference_mode_is_like_any_other(tmp_path: Path, data: dict[str, Dataset]) -> None:
+    folder = saved(fit("itq", data["vector"])[0], tmp_path / "1")
+    with torch.inference_mode():
+        model = load_model(folder)
+        assert model._in_float64() is model._in_float64()
+
+
+def test_large_values_do_not_loosen_the_promise(data: dict[str, Dataset]) -> None:
+    """Rounding grows with the values; the margin within which a row is computed alone must grow too."""
+    model, *_ = fit("itq", data["vector"])
+    rng = np.random.default_rng(0)
+    matrix = model.state_dict()["rotation.matrix"].numpy()
+    items = []
+    for place in range(200):  # far away, and almost on the hyperplane of one bit
+        normal = matrix[:, place % BITS]
+        far = rng.normal(size=24) * 1e5
+        items.append((far - normal * (far @ normal) / (normal @ normal)).astype(np.float32))
+    together = model.logits(items) > 0
+    assert np.array_equal(together, np.concatenate([model.logits([item]) > 0 for item in items]))
+
+
+def test_a_text_model_may_be_used_by_many_threads_at_once(tmp_path: Path, data: dict[str, Dataset]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    folder = saved(fit("lsh", data["text"])[0], tmp_path / "1")
+    for _ in range(10):
+        model = load_model(folder)
+        with ThreadPoolExecutor(8) as pool:
+            codes = list(pool.map(lambda _: (model.logits(["open a file"]) > 0).tobytes(), range(8)))  # noqa: B023
+        assert len(set(codes)) == 1
+
+
 # -- artefact and fingerprint --------------------------------------------------------------------------------------
 
 
