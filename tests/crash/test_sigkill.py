@@ -138,7 +138,12 @@ def test_a_term_finishes_what_is_in_flight(data_dir: Path) -> None:
 
         def ingest(number: int) -> None:
             items = [{"id": f"t{number}-{place}", "code": "00" * 8} for place in range(500)]
-            replies.append(post(address, "/ingest", {"collection": "digits", "items": items}))
+            try:
+                replies.append(post(address, "/ingest", {"collection": "digits", "items": items}))
+            except ConnectionRefusedError:  # came after the stop: refused, not half answered
+                return
+            except urllib.error.URLError as error:
+                assert isinstance(error.reason, ConnectionRefusedError | ConnectionResetError), error
 
         threads = [threading.Thread(target=ingest, args=(number,)) for number in range(8)]
         for thread in threads:
@@ -148,6 +153,7 @@ def test_a_term_finishes_what_is_in_flight(data_dir: Path) -> None:
         for thread in threads:
             thread.join()
         assert process.wait(30) in (0, -signal.SIGTERM)
+    assert replies
     collection = Collection(data_dir / "collections" / "digits" / STORE_FILE)
     assert len(collection) == 300 + sum(reply["created"] for reply in replies)
     collection.close()
