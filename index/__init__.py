@@ -4,7 +4,7 @@ from .answer import Hit, Page, Plan
 from .bits import Codes, from_hex, hamming, pack, to_hex, unpack
 from .brute import BruteIndex
 from .catalogue import Catalogue
-from .collection import Collection, CollectionConfig, ModelKey, PutResult, Report
+from .collection import Collection, CollectionConfig, ModelKey, PutResult, Report, Request
 from .flat import FlatIndex
 from .items import Item, new_id
 from .protocol import HammingIndex, Hits
@@ -25,6 +25,7 @@ __all__ = [
     "Plan",
     "PutResult",
     "Report",
+    "Request",
     "from_hex",
     "hamming",
     "new_id",

@@ -8,7 +8,7 @@ transaction and takes the snapshot with the same sequence number, so ids, payloa
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from .errors import (
     InvalidCode,
     InvalidItem,
     InvalidQuery,
+    KeyReused,
     ModelMismatch,
     StoreDamaged,
     StoreUnavailable,
@@ -29,7 +30,7 @@ from .errors import (
 )
 from .items import Item, check_id
 from .snapshot import FOLD_AT, Snapshot
-from .store import Reader, Store
+from .store import Answered, Reader, Store
 
 _PUBLISH_TIMEOUT_S = 10
 """A snapshot follows its commit within milliseconds; waiting this long means its writer died."""
@@ -62,6 +63,17 @@ class PutResult:
     created: int
     updated: int
     unchanged: int
+    replay: str | None = None
+    """The first reply, where a request with the same idempotency key was answered before; nothing was done now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A write that may be sent twice: its idempotency key, a digest of what it asks for, and how to word the reply."""
+
+    key: str
+    digest: bytes
+    reply: Callable[[PutResult], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,23 +139,46 @@ class Collection:
 
     # -- changes -------------------------------------------------------------------------------------------
 
-    def put(self, items: Sequence[Item], *, fingerprint: str | None = None) -> PutResult:
+    def put(
+        self, items: Sequence[Item], *, fingerprint: str | None = None, request: Request | None = None
+    ) -> PutResult:
         """Store `items`, all or none; an id already there is replaced, as is an earlier one in the same call.
 
-        fingerprint: of the model that made the codes. Raises `ModelMismatch`, `InvalidItem`, `InvalidCode`,
-        `StoreFull`, `StoreUnavailable`; after any of them nothing of the call is stored.
+        fingerprint: of the model that made the codes. request: makes the call safe to repeat. Raises `KeyReused`,
+        `ModelMismatch`, `InvalidItem`, `InvalidCode`, `StoreFull`, `StoreUnavailable`; after any of them nothing of
+        the call is stored.
         """
         self.check_fingerprint(fingerprint)
         for position, item in enumerate(items):
             self._check(item, position)
         latest = {item.id: item for item in items}
         with self._write_lock:
+            if request is not None and (replay := self._replay(request.key, request.digest)) is not None:
+                return PutResult(0, 0, 0, replay)
             known = self._store.known(latest)
             changed = [item for item in latest.values() if item.id not in known or known[item.id][1] != item.digest()]
             replaced = [known[item.id][0] for item in changed if item.id in known]
-            if changed:
-                self._apply(changed, replaced)
-        return PutResult(len(changed) - len(replaced), len(replaced), len(latest) - len(changed))
+            result = PutResult(len(changed) - len(replaced), len(replaced), len(latest) - len(changed))
+            answered = Answered(request.key, request.digest, request.reply(result)) if request else None
+            if changed or answered:
+                self._apply(changed, replaced, answered)
+        return result
+
+    def answered(self, key: str, digest: bytes) -> str | None:
+        """The reply to the request with this idempotency key, where it was answered before. Raises `KeyReused`."""
+        with self._write_lock:
+            return self._replay(key, digest)
+
+    def _replay(self, key: str, digest: bytes) -> str | None:
+        known = self._store.answered(key)
+        if known is None:
+            return None
+        if known[0] != digest:
+            raise KeyReused(
+                "this Idempotency-Key came with another request before; what that one did stands. "
+                "Use a new key for a new request"
+            )
+        return known[1]
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete the items called `ids`; returns how many there were."""
@@ -178,8 +213,8 @@ class Collection:
                 position=position,
             )
 
-    def _apply(self, items: Sequence[Item], removed: Sequence[int]) -> None:
-        change = self._store.write(items, removed)
+    def _apply(self, items: Sequence[Item], removed: Sequence[int], answered: Answered | None = None) -> None:
+        change = self._store.write(items, removed, answered)
         codes = change.codes.reshape(-1, self.bits // 8)
         snapshot = self._snapshot.after(change.sequence, change.removed, change.added, codes, fold_at=self._fold_at)
         with self._published:

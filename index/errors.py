@@ -5,6 +5,7 @@
     │   ├── InvalidCode         wrong width, or not hexadecimal
     │   ├── InvalidItem         an id or payload that cannot be stored
     │   └── InvalidQuery        k, radius, limit or cursor out of range
+    ├── KeyReused               an idempotency key that came with another request before
     ├── UnknownCollection
     ├── UnknownItem
     ├── CollectionExists
@@ -43,6 +44,10 @@ class InvalidItem(InvalidInput):
 
 class InvalidQuery(InvalidInput):
     """A search parameter out of range, or a cursor that this search did not give out."""
+
+
+class KeyReused(HammingIndexError):
+    """The idempotency key was used for another request; what that one did stands."""
 
 
 class UnknownCollection(HammingIndexError):

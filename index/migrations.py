@@ -36,6 +36,16 @@ def m001_items(db: sqlite3.Connection) -> None:
         ) STRICT
         """
     )
+    db.execute(
+        """
+        CREATE TABLE requests (
+            key TEXT PRIMARY KEY,   -- the client's idempotency key
+            digest BLOB NOT NULL,   -- of what it asked for
+            reply TEXT NOT NULL,    -- what it was told
+            at REAL NOT NULL        -- seconds since 1970
+        ) STRICT
+        """
+    )
 
 
 STEPS = (m001_items,)

@@ -10,6 +10,7 @@ import json
 import queue
 import sqlite3
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +27,8 @@ from .items import Item
 from .migrations import migrate
 
 _READ_ROWS = 10_000
+KEPT_REQUESTS_S = 24 * 3600
+"""How long an idempotency key is remembered: longer than any client goes on retrying."""
 _FULL = {sqlite3.SQLITE_FULL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
@@ -63,6 +66,15 @@ class Change:
     removed: NDArray[np.int64]  # keys that are gone
     added: NDArray[np.int64]  # keys that are new, ascending
     codes: Codes  # (len(added), bits / 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request to be remembered by its idempotency key: the digest of what it asked for, and the reply."""
+
+    key: str
+    digest: bytes
+    reply: str
 
 
 class Store:
@@ -131,9 +143,21 @@ class Store:
             )
             return {id: (key, digest) for id, key, digest in rows}
 
-    def write(self, items: Sequence[Item], removed: Sequence[int]) -> Change:
-        """Delete the rows with keys `removed` and add `items`, in one durable transaction."""
+    def answered(self, key: str) -> tuple[bytes, str] | None:
+        """The digest and the reply of the request with idempotency key `key`, where it was answered before."""
+        with faults(self.path):
+            row = self._writer.execute("SELECT digest, reply FROM requests WHERE key = ?", (key,)).fetchone()
+        return None if row is None else (row[0], row[1])
+
+    def write(self, items: Sequence[Item], removed: Sequence[int], request: Answered | None = None) -> Change:
+        """Delete the rows with keys `removed`, add `items`, remember `request`, in one durable transaction."""
         with faults(self.path), self._transaction():
+            if request is not None:
+                now = time.time()
+                self._writer.execute("DELETE FROM requests WHERE at < ?", (now - KEPT_REQUESTS_S,))
+                self._writer.execute(
+                    "INSERT INTO requests VALUES (?, ?, ?, ?)", (request.key, request.digest, request.reply, now)
+                )
             sequence, last_key = self._writer.execute("SELECT sequence, last_key FROM state").fetchone()
             keys = range(last_key + 1, last_key + 1 + len(items))
             self._writer.executemany("DELETE FROM items WHERE key = ?", [(key,) for key in removed])

@@ -76,6 +76,7 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
     (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),
     (index_errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),
+    (index_errors.KeyReused, HTTPStatus.CONFLICT, "key-reused", "The Idempotency-Key was used before"),
     (index_errors.UnknownCollection, HTTPStatus.NOT_FOUND, "unknown-collection", "There is no such collection"),
     (index_errors.UnknownItem, HTTPStatus.NOT_FOUND, "unknown-item", "There is no such item"),
     (index_errors.CollectionExists, HTTPStatus.CONFLICT, "collection-exists", "The collection is already there"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from index import Collection, Item, PutResult, from_hex, new_id
+from index import Collection, Item, PutResult, Request, from_hex, new_id
 from index.errors import CollectionExists, HammingIndexError, InvalidInput, UnknownCollection
 from index.items import check_id
 from models.base import Model
@@ -39,10 +39,17 @@ class _Draft:
 
 
 def ingest(
-    engine: Engine, name: str, reference: str | None, items: Sequence[IngestItem | Upload], *, skip_bad: bool = False
+    engine: Engine,
+    name: str,
+    reference: str | None,
+    items: Sequence[IngestItem | Upload],
+    *,
+    skip_bad: bool = False,
+    key: tuple[str, bytes] | None = None,
 ) -> IngestReply:
     """Store `items` in the collection `name`, made with the model `reference` where it is not there yet.
 
+    key: the client's idempotency key and a digest of the whole request; sent again, the first reply is given again.
     Raises `InvalidRequest` naming the first bad item, unless `skip_bad`; then the bad ones are listed in the reply.
     """
     started = time.perf_counter()
@@ -52,6 +59,8 @@ def ingest(
             "send them in parts"
         )
     collection, bits, entry, model = _target(engine, name, reference)
+    if key is not None and collection is not None and (known := collection.answered(*key)) is not None:
+        return IngestReply.model_validate_json(known)
     decoder = Decoder(engine.settings, model.input if model else None)
     errors: dict[int, Exception] = {}
     drafts: dict[int, _Draft] = {}
@@ -64,23 +73,40 @@ def ingest(
     errors |= more
     if errors and not (skip_bad and (stored or collection is not None)):
         raise _refusal(errors)
-    collection, result = _put(engine, name, collection, entry, [stored[place] for place in sorted(stored)])
-    key = collection.config.model
-    return IngestReply(
-        collection=name,
-        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
-        created=result.created,
-        updated=result.updated,
-        unchanged=result.unchanged,
-        ids=[stored[place].id for place in sorted(stored)],
-        errors=_listed(errors, items) if skip_bad else None,
-        took_ms=round((time.perf_counter() - started) * 1000, 3),
-    )
+
+    def reply(result: PutResult) -> IngestReply:
+        return IngestReply(
+            collection=name,
+            model=ModelInfo(name=entry.name, version=entry.version, fingerprint=entry.fingerprint) if entry else None,
+            created=result.created,
+            updated=result.updated,
+            unchanged=result.unchanged,
+            ids=[stored[place].id for place in sorted(stored)],
+            errors=_listed(errors, items) if skip_bad else None,
+            took_ms=round((time.perf_counter() - started) * 1000, 3),
+        )
+
+    told: list[IngestReply] = []  # worded once, so that a retry is told the very same
+
+    def remembered(result: PutResult) -> str:
+        told.append(reply(result))
+        return told[0].model_dump_json()
+
+    request = None if key is None else Request(*key, remembered)
+    result = _put(engine, name, collection, entry, [stored[place] for place in sorted(stored)], request)
+    if result.replay is not None:
+        return IngestReply.model_validate_json(result.replay)
+    return told[0] if told else reply(result)
 
 
 def _put(
-    engine: Engine, name: str, collection: Collection | None, entry: Entry | None, items: Sequence[Item]
-) -> tuple[Collection, PutResult]:
+    engine: Engine,
+    name: str,
+    collection: Collection | None,
+    entry: Entry | None,
+    items: Sequence[Item],
+    request: Request | None,
+) -> PutResult:
     """Commit the items; a collection that is made for them goes again where they cannot be stored."""
     made = False
     if collection is None:
@@ -92,7 +118,7 @@ def _put(
     if not collection.config.keep_inputs:
         items = [Item(item.id, item.code, item.payload) for item in items]
     try:
-        return collection, collection.put(items, fingerprint=entry.fingerprint if entry else None)
+        return collection.put(items, fingerprint=entry.fingerprint if entry else None, request=request)
     except HammingIndexError:
         if made and len(collection) == 0:
             engine.catalogue.delete(name)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -62,30 +64,52 @@ async def ingest(
     on_error: Annotated[
         Literal["refuse", "skip"], Query(description="refuse the batch, or skip what is bad")
     ] = "refuse",
+    idempotency_key: Annotated[
+        str | None,
+        Header(min_length=1, max_length=255, description="the same request with it has one effect"),
+    ] = None,
 ) -> IngestReply:
     """Store items. A 2xx means that they are on disk and that the next search finds them."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
         body = await request.body()
-        return await run_in_threadpool(_from_json, engine, body, on_error == "skip")
+        return await run_in_threadpool(_from_json, engine, body, on_error == "skip", idempotency_key)
     if kind == "multipart/form-data":
-        return await _from_form(request, engine, on_error == "skip")
+        return await _from_form(request, engine, on_error == "skip", idempotency_key)
     raise UnsupportedMedia(
         f"/ingest takes application/json or multipart/form-data; got {kind[:100] or 'no content type'}"
     )
 
 
-def _from_json(engine: Engine, body: bytes, skip_bad: bool) -> IngestReply:
+def _from_json(engine: Engine, body: bytes, skip_bad: bool, key: str | None) -> IngestReply:
     try:
         parsed = IngestRequest.model_validate_json(body)
     except ValidationError as error:
         raise RequestValidationError(
             error.errors(include_url=False, include_input=False, include_context=False)
         ) from None
-    return ingesting.ingest(engine, parsed.collection, parsed.model, parsed.items, skip_bad=skip_bad)
+    return ingesting.ingest(
+        engine,
+        parsed.collection,
+        parsed.model,
+        parsed.items,
+        skip_bad=skip_bad,
+        key=_key(key, skip_bad, [body]),
+    )
 
 
-async def _from_form(request: Request, engine: Engine, skip_bad: bool) -> IngestReply:
+def _key(key: str | None, skip_bad: bool, parts: Iterable[bytes]) -> tuple[str, bytes] | None:
+    """The idempotency key with a digest of everything that makes the request what it is."""
+    if key is None:
+        return None
+    hasher = hashlib.sha256(b"skip" if skip_bad else b"refuse")
+    for part in parts:
+        hasher.update(b"%d:" % len(part))
+        hasher.update(part)
+    return key, hasher.digest()
+
+
+async def _from_form(request: Request, engine: Engine, skip_bad: bool, key: str | None) -> IngestReply:
     form = await request.form(max_files=engine.settings.max_items, max_fields=10)
     try:
         collection, model = form.get("collection"), form.get("model")
@@ -97,4 +121,7 @@ async def _from_form(request: Request, engine: Engine, skip_bad: bool) -> Ingest
         uploads = [ingesting.Upload(file.filename or "", await file.read()) for file in files]
     finally:
         await form.close()
-    return await run_in_threadpool(ingesting.ingest, engine, collection, model, uploads, skip_bad=skip_bad)
+    parts = [collection.encode(), (model or "").encode()]
+    parts += [part for upload in uploads for part in (upload.name.encode(), upload.data)]
+    sealed = _key(key, skip_bad, parts)
+    return await run_in_threadpool(ingesting.ingest, engine, collection, model, uploads, skip_bad=skip_bad, key=sealed)

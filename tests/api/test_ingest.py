@@ -264,6 +264,42 @@ def test_many_bad_vectors_are_all_named(client: TestClient) -> None:
     assert len(reply["errors"]) == 200
 
 
+def test_a_retry_with_the_same_key_does_nothing_twice(client: TestClient) -> None:
+    """reliability.md C10, C11"""
+    before = count(client)
+    body = {"collection": "digits", "items": [{"image": DIGIT}, {"image": PHOTO}]}
+    key = {"idempotency-key": "k-1"}
+    first = client.post("/ingest", json=body, headers=key)
+    again = client.post("/ingest", json=body, headers=key)
+    assert first.json() == again.json()
+    assert count(client) == before + 2
+    assert_problem(client.post("/ingest", json={**body, "items": [{"image": DIGIT}]}, headers=key), 409, "key-reused")
+    assert_problem(client.post("/ingest?on_error=skip", json=body, headers=key), 409, "key-reused")
+    assert count(client) == before + 2
+    assert client.post("/ingest", json=body, headers={"idempotency-key": "k-2"}).json()["created"] == 2
+    nothing_new = {"collection": "digits", "items": [{"id": "digit-0000", "code": "00" * 8}]}
+    for _ in range(2):
+        assert client.post("/ingest", json=nothing_new, headers={"idempotency-key": "k-3"}).json()["updated"] == 1
+    files = [("files", ("one.png", base64.b64decode(DIGIT), "image/png"))]
+    for _ in range(2):
+        reply = client.post("/ingest", data={"collection": "digits"}, files=files, headers={"idempotency-key": "k-4"})
+        assert reply.json()["created"] == 1
+    assert_problem(client.post("/ingest", json=body, headers={"idempotency-key": "x" * 256}), 422)
+
+
+def test_retries_at_once_have_one_effect(client: TestClient) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    body = {"collection": "new", "model": "digits-hash", "items": [{"image": DIGIT}]}
+
+    def send(_: int) -> str:
+        return str(client.post("/ingest", json=body, headers={"idempotency-key": "k"}).json()["ids"])
+
+    with ThreadPoolExecutor(6) as pool:
+        assert len(set(pool.map(send, range(12)))) == 1
+    assert count(client, "new") == 1
+
+
 def test_limits_are_told(data_dir: Path) -> None:
     settings = Settings(data_dir=data_dir, max_items=2, max_image_pixels=1000, max_body_bytes=20_000)
     with TestClient(create_app(settings)) as client:

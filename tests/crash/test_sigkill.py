@@ -90,7 +90,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, rounds: int) -> N
             process.wait()
         batches += [ids for writer in writers for ids in writer.asked]
         expected |= {id for writer in writers for ids in writer.acknowledged for id in ids}
-        assert any(writer.acknowledged for writer in writers)
+    assert len(expected) > 20 * rounds
     with server(root) as (address, _):
         reply = post(address, "/search", {"collection": "codes", "query": {"code": "0" * 16}, "radius": 64, "limit": 1})
         total = reply["total"]
