@@ -68,9 +68,8 @@ class Catalogue:
             return collection
         if name in self.damaged:
             raise StoreDamaged(f"collection {name!r} is damaged: {self.damaged[name]}")
-        raise UnknownCollection(
-            f"there is no collection {name[:64]!r}; GET /collections lists them, POST /collections makes one"
-        )
+        known = ", ".join(sorted(self._open)[:20]) or "none"
+        raise UnknownCollection(f"there is no collection {name[:64]!r}; there are: {known}")
 
     def create(self, config: CollectionConfig) -> Collection:
         """Make an empty collection. Raises `CollectionExists`, `InvalidQuery`, `InvalidCode`, `StoreFull`."""

@@ -243,5 +243,7 @@ def build(family: str, input: InputSpec, bits: int, params: Mapping[str, Any], *
 def explain(error: ValidationError) -> str:
     """A pydantic error in one line: which parameter, what is wrong with it, never the value."""
     return "; ".join(
-        f"{'.'.join(map(str, fault['loc']))[:64] or 'value'}: {fault['msg']}" for fault in error.errors()[:10]
+        f"{'.'.join(map(str, fault['loc']))[:64] or 'value'}: "
+        + ("unknown parameter" if fault["type"] == "extra_forbidden" else fault["msg"])
+        for fault in error.errors()[:10]
     )

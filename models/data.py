@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,15 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.items)
 
+    def describe(self) -> str:
+        """What was understood of the source, in a line."""
+        shape = f" of {len(self.items[0])} numbers" if self.kind == "vector" else ""
+        labels = sorted(set(self.labels)) if self.labels is not None else []
+        shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+        return f"{self.name}: {len(self):,} {self.kind}s{shape}, " + (
+            f"{len(labels)} labels ({shown})" if labels else "no labels"
+        )
+
     def payload(self, place: int) -> dict[str, Any] | None:
         """What to store beside the item at `place`: its own payload and its label."""
         payload = dict(self.payloads[place]) if self.payloads is not None else {}
@@ -47,6 +57,9 @@ def load(source: str) -> Dataset:
         found = readers.read(path)
     if not len(found.items):
         raise DataError(f"{source!r} holds no items")
+    if found.ids is not None and len(set(found.ids)) != len(found.ids):
+        twice = next(id for id, count in Counter(found.ids).items() if count > 1)
+        raise DataError(f"{source!r} holds the id {twice[:64]!r} more than once; one would overwrite the other")
     name = source if source in builtin.BUILTIN else Path(source).resolve().name
     ids = found.ids or [f"{place:06d}" for place in range(len(found.items))]
     return Dataset(name, found.kind, found.items, ids, found.labels, found.payloads)

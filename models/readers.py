@@ -1,13 +1,14 @@
 """Files as data sets.
 
 folder                    pictures (.png .jpg .jpeg .webp) or texts (anything else), at any depth;
-                          the top-level sub-folder is the label, the relative path the id
+                          the folder that a file lies in is its label, the relative path its id
 *-idx3-ubyte[.gz]         MNIST's format; labels from the file beside it with `labels-idx1` in its name
 .npy                      (n, dim) numbers: vectors; (n, h, w) or (n, h, w, 1|3) uint8: images
 .npz                      the same in an array called x, data, images or vectors (else the first array);
                           labels in y or labels, ids in ids or words
-.jsonl                    an object a line: `text`, `vector` or `image` (a path), and `id`, `label`, `payload`
-.csv, .tsv                with a header: columns text, or vector's numbers, and id, label;
+.jsonl                    an object a line: `text`, `vector` or `image` (a path), and `id`, `label`, `payload`;
+                          other members join the payload
+.csv, .tsv                with a header: columns text, or nothing but numbers, and id, label; others are payload;
                           without: all numbers are a vector; else the widest column is the text and a
                           column of few distinct values the label
 """
@@ -18,6 +19,7 @@ import codecs
 import csv
 import gzip
 import json
+import re
 import struct
 import zipfile
 import zlib
@@ -103,7 +105,7 @@ def _folder(root: Path) -> Found:
     kind, chosen = ("image", pictures) if pictures else ("text", files)
     ids = [path.relative_to(root).as_posix() for path in chosen]
     parts = [path.relative_to(root).parts for path in chosen]
-    labels = [part[0] for part in parts] if parts and all(len(part) > 1 for part in parts) else None
+    labels = [part[-2] for part in parts] if parts and all(len(part) > 1 for part in parts) else None
     items: Sequence[Any] = PictureFiles(chosen) if pictures else [_text(path) for path in chosen]
     return Found(kind, items, ids, labels)
 
@@ -209,7 +211,11 @@ def _records(path: Path, records: Sequence[Mapping[str, Any]]) -> Found:
         values = np.array(values, np.float32)
     ids = [str(record["id"]) for record in records] if all("id" in record for record in records) else None
     labels = [str(record["label"]) for record in records] if all("label" in record for record in records) else None
-    payloads = [record.get("payload") or {} for record in records]
+    known = (kind, "id", "label", "payload")
+    payloads = [
+        {name: value for name, value in record.items() if name not in known} | (record.get("payload") or {})
+        for record in records
+    ]
     return Found(kind, values, ids, labels, payloads if any(payloads) else None)
 
 
@@ -223,7 +229,7 @@ def _csv(path: Path) -> Found:
     if uneven is not None:
         raise DataError(f"{path}: row {uneven} has {len(rows[uneven - 1])} columns, the first has {width}")
     header = [name.strip().lower() for name in rows[0]]
-    if {"text", "label", "id"} & set(header):
+    if all(_LIKE_A_NAME.fullmatch(name) for name in header):
         return _records(path, [_with_header(header, row) for row in rows[1:]])
     if all(_is_number(value) for value in rows[0]):
         return Found("vector", np.array(rows, np.float32))
@@ -233,14 +239,20 @@ def _csv(path: Path) -> Found:
     return Found("text", list(columns[text]), None, list(columns[few[0]]) if few else None)
 
 
+_LIKE_A_NAME = re.compile(r"[^\W\d][\w .-]{0,39}")
+"""A first row of nothing but such cells is a header."""
+
+
 def _with_header(header: Sequence[str], row: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = dict(zip(header, row, strict=True))
     if "text" in record:
-        rest = {name: value for name, value in record.items() if name not in ("text", "id", "label")}
-        return {name: record[name] for name in ("text", "id", "label") if name in record} | {"payload": rest}
+        return record
     numbers = [value for name, value in record.items() if name not in ("id", "label")]
     if not all(_is_number(value) for value in numbers):
-        raise DataError("a table without a text column must hold numbers beside id and label")
+        raise DataError(
+            "a table needs a column called text, or nothing but numbers beside id and label; "
+            f"it has {', '.join(header)}"
+        )
     return {name: record[name] for name in ("id", "label") if name in record} | {"vector": [float(n) for n in numbers]}
 
 

@@ -104,7 +104,8 @@ class Registry:
         with self._lock:
             versions = self._entries.get(name)
             if not versions:
-                raise UnknownModel(f"there is no model {name!r}; GET /models lists them{self._why(name)}")
+                known = ", ".join(sorted(self._entries)[:20]) or "none"
+                raise UnknownModel(f"there is no model {name!r}; there are: {known}{self._why(name)}")
             aliases = self._names_of(name).aliases
             if alias is not None and alias not in aliases:
                 known = ", ".join(aliases) or "none"

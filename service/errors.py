@@ -180,6 +180,15 @@ def internal_error() -> JSONResponse:
     return problem(500, "internal-error", "The service failed", "this is a defect of the service; its log says more")
 
 
+# What pydantic says of some faults presupposes that one knows pydantic.
+_PLAINER = {
+    "extra_forbidden": "unknown field",
+    "none_required": "not supported yet",
+    "model_attributes_type": "expected a JSON object; is the content type application/json?",
+    "dict_type": "expected a JSON object",
+}
+
+
 def invalid_body(faults: Sequence[Any]) -> JSONResponse:
     """The reply to a body or parameter that fails its schema: where and why, never the value."""
     errors = []
@@ -188,7 +197,7 @@ def invalid_body(faults: Sequence[Any]) -> JSONResponse:
             errors.append(("", "not valid JSON"))
             continue
         where = [part for part in fault["loc"] if part not in ("body", "query", "path")]
-        errors.append((pointer(*where), fault["msg"].removeprefix("Value error, ")))
+        errors.append((pointer(*where), _PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))))
     first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return problem(422, "invalid-request", "The request is not valid", first + more, errors)

@@ -133,9 +133,7 @@ def _target(
         collection = engine.catalogue.get(name)
     except UnknownCollection:
         if reference is None:
-            raise UnknownCollection(
-                f"there is no collection {name[:64]!r}; name a model to create it, or POST /collections first"
-            ) from None
+            raise UnknownCollection(f"there is no collection {name[:64]!r}; name a model to create it") from None
         entry = engine.registry.get(reference)
         model = engine.registry.load(entry)
         return None, model.bits, entry, model

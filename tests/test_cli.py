@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import free_port
 from typer.testing import CliRunner
 
 from models.data import Dataset
@@ -99,8 +100,9 @@ def test_progress_in_a_pipe_is_plain_lines(tmp_path: Path) -> None:
         (["train", "--data", "digits", "--name", "x", "--set", "unknown=1"], "unknown"),
         (["ingest", "--data", "digits", "--collection", "x"], "there is no collection 'x'"),
         (["ingest", "--data", "digits", "--collection", "x", "--model", "y"], "there is no model 'y'"),
-        (["search", "--collection", "x", "--text", "t"], "there is no collection 'x'"),
-        (["collections", "--delete", "x"], "there is no collection 'x'"),
+        (["search", "--collection", "x", "--text", "t"], "there is no data directory"),
+        (["collections", "--delete", "x"], "there is no data directory"),
+        (["check"], "there is no data directory"),
     ],
 )
 def test_errors_are_one_clear_line(tmp_path: Path, arguments: list[str], why: str) -> None:
@@ -108,7 +110,20 @@ def test_errors_are_one_clear_line(tmp_path: Path, arguments: list[str], why: st
     assert result.exit_code == 1
     assert why in result.stderr
     assert "Traceback" not in result.stderr
-    assert result.stderr.count("\n") == 1
+    lines = [line for line in result.stderr.splitlines() if not line.startswith("digits: 1,797 images")]
+    assert len(lines) == 1
+
+
+def test_a_port_in_use_is_said_before_anything_is_trained(tmp_path: Path) -> None:
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        for command in ("serve", "demo"):
+            result = run(command, "--port", port, "--data-dir", tmp_path / "data")
+            assert result.exit_code == 1
+            assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+    assert not (tmp_path / "data" / "models").exists()
 
 
 @pytest.mark.parametrize(
@@ -154,11 +169,11 @@ def test_a_second_demo_leaves_alone_what_a_user_did(monkeypatch: pytest.MonkeyPa
     (data_dir / "demo.json").write_text('["digits", "python-docs"]')
     with open_engine(data_dir) as engine:
         engine.catalogue.get("digits").delete(["digit-0000"])
-    assert run("demo", "--data-dir", data_dir).exit_code == 0
+    assert run("demo", "--port", free_port(), "--data-dir", data_dir).exit_code == 0
     with open_engine(data_dir) as engine:
         assert len(engine.catalogue.get("digits")) == 299
     (data_dir / "collections" / "digits" / "items.db").write_bytes(b"x" * 5000)
-    result = run("demo", "--data-dir", data_dir)
+    result = run("demo", "--port", free_port(), "--data-dir", data_dir)
     assert result.exit_code == 0
     assert "damaged digits" in result.stderr
 
@@ -196,8 +211,9 @@ def test_the_demo_prints_lines_that_work_and_keeps_what_is_there(
     monkeypatch.setattr("service.cli.demo.run", lambda *arguments: served.append(arguments))
     monkeypatch.setattr("service.cli.demo.follow", lambda *arguments: pytest.fail("trained again"))
     monkeypatch.setattr("service.cli.demo.ingest_dataset", lambda *arguments: pytest.fail("ingested again"))
-    result = run("demo", "--port", 1234, "--data-dir", data_dir)
-    assert served == [("127.0.0.1", 1234, data_dir)]
+    port = free_port()
+    result = run("demo", "--port", port, "--data-dir", data_dir)
+    assert served == [("127.0.0.1", port, data_dir)]
     lines = [line for line in result.stdout.splitlines() if line.startswith("curl")]
     assert len(lines) == 3
-    assert all("http://127.0.0.1:1234/" in line for line in lines)
+    assert all(f"http://127.0.0.1:{port}/" in line for line in lines)

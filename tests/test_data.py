@@ -84,6 +84,11 @@ def test_jsonl(tmp_path: Path) -> None:
     data = load(str(path))
     assert (data.kind, data.ids[1], data.labels) == ("text", "i1", ["0", "1", "0", "1"])
     assert data.payload(3) == {"n": 3, "label": "1"}
+    path.write_text('{"text": "a", "topic": "t", "payload": {"n": 1}}')
+    assert load(str(path)).payload(0) == {"topic": "t", "n": 1}
+    path.write_text('{"id": "a", "text": "x"}\n{"id": "a", "text": "y"}')
+    with pytest.raises(DataError, match="'a' more than once"):
+        load(str(path))
     path.write_text("\n".join(json.dumps({"vector": [n, 2.5]}) for n in range(3)))
     assert load(str(path)).items.tolist() == [[0, 2.5], [1, 2.5], [2, 2.5]]
     (tmp_path / "p.png").write_bytes(encode_png(IMAGES[0][:, :, None]))
@@ -112,9 +117,25 @@ def test_csv(tmp_path: Path) -> None:
     assert data.items[3] == "a longer text number 3"
     (tmp_path / "n.tsv").write_text("1\t2\t3\n4\t5\t6\n")
     assert load(str(tmp_path / "n.tsv")).items.shape == (2, 3)
+    path.write_text("title,body,price\nx,some text,3\n")
+    with pytest.raises(DataError, match="it has title, body, price"):
+        load(str(path))
     path.write_text("1,2\n3\n")
     with pytest.raises(DataError, match="row 2 has 1 columns"):
         load(str(path))
+
+
+def test_what_was_understood_is_said(tmp_path: Path) -> None:
+    assert load("digits").describe() == "digits: 1,797 images, 10 labels (0, 1, 2, 3, 4, 5, 6, 7, ...)"
+    np.save(tmp_path / "v.npy", VECTORS)
+    assert load(str(tmp_path / "v.npy")).describe() == "v.npy: 5 vectors of 3 numbers, no labels"
+
+
+def test_the_label_is_the_folder_that_a_file_lies_in(tmp_path: Path) -> None:
+    for part in ("train/cat", "test/dog"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "1.txt").write_text("text")
+    assert load(str(tmp_path)).labels == ["dog", "cat"]
 
 
 def test_folders(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from models.data import Dataset
     from models.train import Progress as TrainingProgress
 
     from ..engine import Engine
@@ -70,10 +71,24 @@ def settings_for(data_dir: Path, **changes: Any) -> Settings:
     return Settings(data_dir=data_dir, **changes)
 
 
+def load_data(source: str) -> Dataset:
+    """The data set `source`, saying on standard error what was understood of it."""
+    from models.data import load
+
+    data = load(source)
+    errors.print(data.describe(), highlight=False, markup=False, soft_wrap=True)
+    return data
+
+
 @contextmanager
-def open_engine(data_dir: Path) -> Iterator[Engine]:
-    """The engine over `data_dir`, which no other process may hold meanwhile."""
+def open_engine(data_dir: Path, *, there: bool = False) -> Iterator[Engine]:
+    """The engine over `data_dir`, which no other process may hold meanwhile and, if `there`, must exist."""
     import torch
+
+    from index.errors import DataDirectoryError
+
+    if there and not (data_dir / "collections").is_dir():
+        raise DataDirectoryError(f"there is no data directory {data_dir}; name the right one with --data-dir")
 
     from ..engine import Engine
 
@@ -116,7 +131,7 @@ def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
         tenth = int(10 * done / max(total, 1))
         if tenth > shown:
             shown = tenth
-            errors.print(f"{what} {min(100, 10 * tenth)}% {note}", highlight=False, soft_wrap=True)
+            errors.print(f"{what} {min(100, 10 * tenth)}% {note}".rstrip(), highlight=False, soft_wrap=True)
 
     yield plain
 

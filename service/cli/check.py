@@ -20,7 +20,7 @@ def check(
     from models.errors import ArtefactDamaged
 
     found: dict[str, list[str]] = {}
-    with open_engine(data_dir) as engine:
+    with open_engine(data_dir, there=True) as engine:
         for name, collection in engine.catalogue.all().items():
             found[f"collection {name}"] = list(collection.check().faults)
         for entry in engine.registry.list():
@@ -41,5 +41,7 @@ def check(
             )
         for name in unknown:
             console.print(f"unknown, left alone: collections/{name}", highlight=False, markup=False)
+        bad = sum(map(bool, found.values()))
+        console.print(f"{len(found)} checked, {bad} at fault" if bad else f"{len(found)} checked, all sound")
     if any(found.values()):
         raise typer.Exit(1)

@@ -18,7 +18,7 @@ def collections(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """List the collections, or delete one. Example: hammingbird collections --delete old-photos"""
-    with open_engine(data_dir) as engine:
+    with open_engine(data_dir, there=True) as engine:
         if delete is not None:
             engine.catalogue.delete(delete)
         rows = [

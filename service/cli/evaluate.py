@@ -9,7 +9,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from .base import app, console, follow, friendly, print_json
+from .base import app, console, follow, friendly, load_data, print_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,10 +35,9 @@ def evaluate(
     the expectation over all ways of breaking ties. Training sees no labels but to choose the epoch, on a held-out tenth
     of the items; "held out" is the precision@10 of that tenth searched among the rest.
     """
-    from models.data import load
     from models.errors import DataError
 
-    items = load(data)
+    items = load_data(data)
     if items.labels is None:
         raise DataError(f"{data!r} has no labels to judge retrieval by")
     rows = [_float_row(items, k)]

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, errors, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, errors, friendly, load_data, open_engine, print_json
 
 if TYPE_CHECKING:
     from models.data import Dataset
@@ -34,10 +34,8 @@ def ingest(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Store items. Example: hammingbird ingest --data ./photos --collection photos --model photos-hash"""
-    from models.data import load
-
     with open_engine(data_dir) as engine:
-        counts = ingest_dataset(engine, load(data), collection, model, skip_bad=skip_bad)
+        counts = ingest_dataset(engine, load_data(data), collection, model, skip_bad=skip_bad)
     if as_json:
         print_json({"collection": collection, **counts})
     else:
@@ -64,7 +62,10 @@ def ingest_dataset(
             for fault in reply.errors or ():
                 line = f"{data.ids[start + fault.position]}: {fault.detail}"
                 if not skip_bad:
-                    raise InvalidRequest(f"{line}. Mend it and run again, or pass --skip-bad")
+                    done = sum(counts.values())
+                    raise InvalidRequest(
+                        f"{line}. Mend it and run again, or pass --skip-bad; {done:,} others are stored"
+                    )
                 errors.print(f"left out {line}", highlight=False, markup=False, soft_wrap=True)
             show(places.stop, "")
     return counts
@@ -123,7 +124,7 @@ def search(
         request = SearchRequest.model_validate({"collection": collection, "query": query, "k": k, "radius": radius})
     except ValidationError as error:
         raise typer.BadParameter(error.errors()[0]["msg"]) from None
-    with open_engine(data_dir) as engine:
+    with open_engine(data_dir, there=True) as engine:
         reply = run(engine, request)
     if as_json:
         print_json(reply.model_dump())

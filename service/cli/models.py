@@ -33,7 +33,7 @@ def models(
             )
         console.print(table)
         return
-    with open_engine(data_dir) as engine:
+    with open_engine(data_dir, there=True) as engine:
         cards = [model_card(entry) for entry in engine.registry.list()]
         for name, detail in engine.registry.damaged.items():
             say_damaged(name, detail)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -22,6 +23,19 @@ def serve(
     run(host, port, data_dir)
 
 
+def check_free(host: str, port: int) -> None:
+    """Raise `ServiceError` where `host` and `port` cannot be listened on."""
+    from ..errors import ServiceError
+
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        raise ServiceError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port or HAMMINGBIRD_PORT"
+        ) from None
+
+
 def run(host: str, port: int, data_dir: Path) -> None:
     """Serve until a signal ends it; requests in flight are finished."""
     import torch
@@ -30,6 +44,7 @@ def run(host: str, port: int, data_dir: Path) -> None:
     from ..app import create_app
     from ..observability import configure_logging
 
+    check_free(host, port)
     settings = settings_for(data_dir, host=host, port=port)
     torch.set_num_threads(settings.threads)
     configure_logging(settings.log_level)

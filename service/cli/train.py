@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, follow, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, open_engine, print_json
+
+_COLLAPSED = 0.8
+_FEW = 500
 
 
 @app.command()
@@ -25,8 +28,6 @@ def train(
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Train a model. Example: hammingbird train --data ./photos --name photos-hash --bits 64"""
-    from models.data import load
-
     from ..training import Training, check
     from ..training import train as run
 
@@ -34,9 +35,17 @@ def train(
     check(training)
     with open_engine(data_dir) as engine:
         draft = engine.registry.draft(name)
-        follow(f"training {name}", run(training, load(data), draft))
+        follow(f"training {name}", run(training, load_data(data), draft))
         entry = engine.registry.add(name, draft)
     metrics = entry.artefact.metrics
+    learned = "best_epoch" in metrics
+    if learned and (metrics["bit_balance"] < _COLLAPSED or metrics["items"] < _FEW):
+        errors.print(
+            f"note: {metrics['items']:,} items, bit balance {metrics['bit_balance']:.2f} of 1: these may be too few "
+            "items, or too much alike, to learn from; `hammingbird evaluate` compares with --family itq",
+            highlight=False,
+            soft_wrap=True,
+        )
     if as_json:
         print_json({"model": entry.reference, "fingerprint": entry.fingerprint, "metrics": dict(metrics)})
     else:
