@@ -14,6 +14,7 @@ import pytest
 from support import server
 
 from index.items import new_id
+from models.base import capabilities, families
 from models.images import encode_png
 from service.settings import Settings
 
@@ -110,6 +111,16 @@ def test_the_photographs_work_as_pasted(tmp_path: Path) -> None:
 def test_the_readme_states_the_limits_as_they_are() -> None:
     for name in re.findall(r"`(max_\w+|\w+_s)`", README):
         assert name in Settings.model_fields, name
+
+
+def test_the_readme_states_what_each_family_can_do() -> None:
+    verbs = ["encode", "decode", "sample", "denoise", "inpaint"]
+    table = README.split("## What it can do")[1].split("##")[0]
+    said = {}
+    for row in re.findall(r"^\| (`.*?) \|(.*)\|$", table, re.MULTILINE):
+        can = {verb for verb, cell in zip(verbs, row[1].split("|"), strict=True) if cell.strip() == "yes"}
+        said |= dict.fromkeys(re.findall(r"`([\w-]+)`", row[0]), can)
+    assert said == {name: set(capabilities(family)) & set(verbs) for name, family in families().items()}
 
 
 def test_new_ids_are_uuids() -> None:
