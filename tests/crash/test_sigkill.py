@@ -159,6 +159,20 @@ def test_a_term_finishes_what_is_in_flight(data_dir: Path) -> None:
     collection.close()
 
 
+def test_a_term_does_not_wait_for_a_stream_of_events(data_dir: Path) -> None:
+    """X5: a stream that would go on for as long as its job must not use up the grace time."""
+    endless = {"epochs": 100_000, "patience": 100_000}
+    with server(data_dir) as (address, process):
+        body = {"name": "x", "family": "vae", "data": {"dataset": "digits"}, "params": endless}
+        job = post(address, "/train", body)
+        with urllib.request.urlopen(f"{address}/jobs/{job['id']}/events", timeout=30) as stream:
+            assert stream.readline().startswith(b"event: job")
+            started = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) in (0, -signal.SIGTERM)
+            assert time.monotonic() - started < 15, "half of the grace time"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 @pytest.mark.slow
 def test_a_full_disk_refuses_writes_and_goes_on_searching(prepared: Path, tmp_path: Path) -> None:
