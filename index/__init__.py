@@ -1,13 +1,15 @@
 """Codes on disk and in memory: durable collections with exact Hamming search. Knows no model and no HTTP."""
 
-from .answer import Hit, Page, Plan
+from .answer import Hit, Page
 from .bits import Codes, from_hex, hamming, pack, to_hex, unpack
 from .brute import BruteIndex
 from .catalogue import Catalogue
-from .collection import Collection, CollectionConfig, ModelKey, PutResult, Report, Request
+from .collection import Collection
 from .flat import FlatIndex
 from .items import Item, new_id
-from .protocol import HammingIndex, Hits
+from .multihash import MultiHashIndex
+from .protocol import HammingIndex, Hits, Plan
+from .records import CollectionConfig, ModelKey, PutResult, Report, Request
 
 __all__ = [
     "BruteIndex",
@@ -21,6 +23,7 @@ __all__ = [
     "Hits",
     "Item",
     "ModelKey",
+    "MultiHashIndex",
     "Page",
     "Plan",
     "PutResult",

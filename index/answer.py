@@ -19,8 +19,8 @@ import numpy as np
 from .bits import MAX_BITS
 from .errors import InvalidItem, InvalidQuery
 from .items import check_id
-from .protocol import Hits
-from .store import Reader
+from .protocol import Hits, Plan
+from .reader import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,8 @@ class Hit:
     distance: int
     payload: Mapping[str, Any] | None = None
     code: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How a search was run: the method, and how many codes it compared."""
-
-    method: str
-    candidates: int
+    score: float | None = None
+    """How well the code fits the query's logits, -1 to 1; only where that was asked for (see `rerank`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +50,7 @@ class Page:
 
 
 def first_hits(
-    reader: Reader, found: Hits, take: int, after: tuple[int, str] | None, *, payloads: bool, codes: bool
+    reader: Reader, found: Hits, take: int, after: tuple[float, str] | None, *, payloads: bool, codes: bool
 ) -> list[Hit]:
     """The first `take` of `found` by (distance, id), from the first that comes after `after`."""
     rows = _first(reader, found, take, after)
@@ -74,7 +68,7 @@ def any_after(reader: Reader, found: Hits, last: Hit) -> bool:
     return bool(reader.ids(tied, after=last.id, limit=1))
 
 
-def _first(reader: Reader, found: Hits, take: int, after: tuple[int, str] | None) -> list[tuple[int, str, int]]:
+def _first(reader: Reader, found: Hits, take: int, after: tuple[float, str] | None) -> list[tuple[int, str, int]]:
     """(distance, id, key) of the first `take` of `found` after `after`.
 
     Whole groups of equal distance are fetched at once; only the group at the cut is ordered by the store.
@@ -84,7 +78,7 @@ def _first(reader: Reader, found: Hits, take: int, after: tuple[int, str] | None
     if after is not None:
         tied, start = (int(np.searchsorted(found.distances, after[0], side)) for side in ("left", "right"))
         ids = reader.ids(found.keys[tied:start].tolist(), after=after[1], limit=take)
-        rows = [(after[0], id, key) for id, key in ids]
+        rows = [(int(after[0]), id, key) for id, key in ids]
     end = min(start + take - len(rows), len(found))
     if end <= start:
         return rows
@@ -99,29 +93,29 @@ def _first(reader: Reader, found: Hits, take: int, after: tuple[int, str] | None
     return rows + [(int(cut), id, key) for id, key in ids]
 
 
-def _seal(distance: Any, id: Any, search: str) -> int:
-    return zlib.crc32(json.dumps([distance, id, search]).encode())
+def _seal(place: Any, id: Any, search: str) -> int:
+    return zlib.crc32(json.dumps([place, id, search]).encode())
 
 
-def make_cursor(last: Hit, search: str) -> str:
-    """The cursor that continues `search` after `last`."""
-    place = json.dumps([last.distance, last.id, _seal(last.distance, last.id, search)])
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def make_cursor(place: float, id: str, search: str) -> str:
+    """The cursor that continues `search` after the item `id` at `place` in the order: a distance, or minus a score."""
+    sealed = json.dumps([place, id, _seal(place, id, search)])
+    return base64.urlsafe_b64encode(sealed.encode()).decode().rstrip("=")
 
 
-def open_cursor(cursor: str, search: str) -> tuple[int, str]:
-    """The (distance, id) that `cursor` continues after. Raises `InvalidQuery` for one of another search."""
+def open_cursor(cursor: str, search: str) -> tuple[float, str]:
+    """The (place, id) that `cursor` continues after. Raises `InvalidQuery` for one of another search."""
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        distance, id, seal = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+        place, id, seal = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (ValueError, TypeError, RecursionError):
         raise InvalidQuery("the cursor is not one that a search gave out") from None
-    if type(distance) is not int or type(id) is not str or seal != _seal(distance, id, search):
+    if type(place) not in (int, float) or type(id) is not str or seal != _seal(place, id, search):
         raise InvalidQuery("the cursor belongs to another search; start again without it")
     try:
         check_id(id)
     except InvalidItem:
         raise InvalidQuery("the cursor is not one that a search gave out") from None
-    if not 0 <= distance <= MAX_BITS:
+    if not -1 <= place <= MAX_BITS:
         raise InvalidQuery("the cursor is not one that a search gave out")
-    return distance, id
+    return place, id

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import Codes, check_width, hamming
-from .protocol import Hits
+from .protocol import Hits, Plan
 
 
 class BruteIndex:
@@ -34,11 +34,11 @@ class BruteIndex:
         distances = hamming(self._codes, code)
         if k < len(distances):
             return self._at_most(distances, int(np.sort(distances)[k - 1]))
-        return Hits.ordered(self._keys, distances)
+        return Hits.ordered(self._keys, distances, Plan("scan", len(distances)))
 
     def within(self, code: Codes, radius: int) -> Hits:
         return self._at_most(hamming(self._codes, code), radius)
 
     def _at_most(self, distances: NDArray[np.int32], radius: int) -> Hits:
         found = distances <= radius
-        return Hits.ordered(self._keys[found], distances[found])
+        return Hits.ordered(self._keys[found], distances[found], Plan("scan", len(distances)))

@@ -16,8 +16,9 @@ import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
-from .collection import Collection, CollectionConfig
+from .collection import Collection
 from .errors import CollectionExists, HammingIndexError, InvalidQuery, StoreDamaged, UnknownCollection
+from .records import CollectionConfig
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 STORE_FILE = "items.db"
@@ -106,7 +107,7 @@ class Catalogue:
             self._open.pop(name, None)
             self.damaged.pop(name, None)
             if collection is not None:
-                collection.close()
+                collection.close(keep_copy=False)
             shutil.rmtree(gone)
 
 

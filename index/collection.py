@@ -1,23 +1,21 @@
 """A collection: items on disk, their codes in memory, exact search over both.
 
-A write commits to the store before the next snapshot is published and before it returns, so what was
-acknowledged is on disk and the next search finds it. A search works on one committed state: it opens a read
-transaction and takes the snapshot with the same sequence number, so ids, payloads and distances agree.
+What was acknowledged is on disk and the next search finds it; a search works on one committed state (see `live`).
 """
 
 from __future__ import annotations
 
-import threading
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .answer import Page, Plan, any_after, first_hits, make_cursor, open_cursor
-from .bits import Codes, check_width, to_hex
+from . import filters
+from .answer import Page
+from .bits import Codes, check_width
 from .errors import (
     InvalidCode,
     InvalidItem,
@@ -25,92 +23,41 @@ from .errors import (
     KeyReused,
     ModelMismatch,
     StoreDamaged,
-    StoreUnavailable,
     UnknownItem,
 )
 from .items import Item, check_id
-from .snapshot import FOLD_AT, Snapshot
-from .store import Answered, Reader, Store
+from .live import Live
+from .query import Query, answer
+from .records import CollectionConfig, ModelKey, PutResult, Report, Request
+from .rerank import Logits, check_logits
+from .selection import Selections
+from .store import Store
+from .transaction import Answered, Transaction
 
-_PUBLISH_TIMEOUT_S = 10
-"""A snapshot follows its commit within milliseconds; waiting this long means its writer died."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelKey:
-    """The model that made a collection's codes: its place in the registry, and the fingerprint that counts."""
-
-    name: str
-    version: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class CollectionConfig:
-    """What is fixed when a collection is created."""
-
-    name: str
-    bits: int
-    model: ModelKey | None
-    keep_inputs: bool
-    created_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class PutResult:
-    """How many of the distinct ids of a write were new, changed, or already stored just so."""
-
-    created: int
-    updated: int
-    unchanged: int
-    replay: str | None = None
-    """The first reply, where a request with the same idempotency key was answered before; nothing was done now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A write that may be sent twice: its idempotency key, a digest of what it asks for, and how to word the reply."""
-
-    key: str
-    digest: bytes
-    reply: Callable[[PutResult], str]
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """The result of `check`."""
-
-    items: int
-    faults: Sequence[str] = field(default_factory=tuple)
-
-    @property
-    def sound(self) -> bool:
-        return not self.faults
+MAX_FIELDS = 16
+"""Payload fields with an index: each makes every write slower."""
 
 
 class Collection:
     """Exact Hamming search over durable items. Safe to use from many threads."""
 
-    def __init__(self, path: Path, *, fold_at: int = FOLD_AT) -> None:
-        """Open the collection stored at `path`. Raises `StoreDamaged` where the file fails its checks."""
-        self._fold_at = fold_at
-        self._store = Store(path)
-        try:
-            self.config, self._snapshot = self._load(path)
-        except BaseException:
-            self._store.close()
-            raise
-        self._write_lock = threading.Lock()
-        self._published = threading.Condition()
+    def __init__(self, path: Path, **tuning: Any) -> None:
+        """Open the collection stored at `path`. Raises `StoreDamaged` where the file fails its checks.
 
-    def _load(self, path: Path) -> tuple[CollectionConfig, Snapshot]:
-        config = _config(self._store.meta())
-        if path.parent.name != config.name:
-            raise StoreDamaged(
-                f"the folder {path.parent.name!r} holds the collection {config.name!r}; give it its name back"
-            )
-        with self._store.reader() as reader:
-            return config, Snapshot.of(reader.sequence, config.bits, *reader.codes(config.bits))
+        tuning: of the upkeep, see `Live`.
+        """
+        store = Store(path)
+        try:
+            self.config = _config(store.meta())
+            if path.parent.name != self.config.name:
+                raise StoreDamaged(
+                    f"the folder {path.parent.name!r} holds the collection {self.config.name!r}; give it its name back"
+                )
+            self._live = Live(store, self.config.bits, **tuning)
+        except BaseException:
+            store.close()
+            raise
+        self._selections = Selections()
 
     @classmethod
     def create(cls, path: Path, config: CollectionConfig) -> None:
@@ -131,11 +78,16 @@ class Collection:
         return self.config.bits
 
     def __len__(self) -> int:
-        return len(self._snapshot)
+        return len(self._live.snapshot)
 
-    def close(self) -> None:
-        with self._write_lock:
-            self._store.close()
+    @property
+    def nbytes(self) -> int:
+        """Memory that the index takes: codes, keys, buckets."""
+        return self._live.snapshot.nbytes
+
+    def close(self, *, keep_copy: bool = True) -> None:
+        """Finish what runs. keep_copy: leave what makes the next start fast."""
+        self._live.close(keep_copy=keep_copy)
 
     # -- changes -------------------------------------------------------------------------------------------
 
@@ -150,43 +102,94 @@ class Collection:
         """
         self.check_fingerprint(fingerprint)
         for position, item in enumerate(items):
-            self._check(item, position)
+            self._check(item.id, len(item.code) * 8, position)
         latest = {item.id: item for item in items}
-        with self._write_lock:
-            if request is not None and (replay := self._replay(request.key, request.digest)) is not None:
-                return PutResult(0, 0, 0, replay)
-            known = self._store.known(latest)
-            changed = [item for item in latest.values() if item.id not in known or known[item.id][1] != item.digest()]
-            replaced = [known[item.id][0] for item in changed if item.id in known]
-            result = PutResult(len(changed) - len(replaced), len(replaced), len(latest) - len(changed))
-            answered = Answered(request.key, request.digest, request.reply(result)) if request else None
-            if changed or answered:
-                self._apply(changed, replaced, answered)
-        return result
+
+        def step(transaction: Transaction) -> PutResult:
+            if request is not None and (told := _told(transaction, request.key, request.digest)) is not None:
+                return PutResult(0, 0, 0, told)
+            result = _stored(
+                transaction,
+                latest,
+                lambda new: transaction.insert([latest[id] for id in new]),
+                lambda id: (latest[id].digest(), latest[id].code),
+            )
+            if request is not None:
+                transaction.remember(Answered(request.key, request.digest, request.reply(result)))
+            return result
+
+        return self._live.commit(step)
+
+    def put_codes(self, ids: Sequence[str], codes: Codes) -> PutResult:
+        """Store items that are a code `(n, bits / 8)` and nothing else: as `put`, several times faster."""
+        if codes.shape != (len(ids), self.bits // 8):
+            raise InvalidCode(
+                f"collection {self.name!r} holds codes of {self.bits} bits: {len(ids)} ids need an array "
+                f"({len(ids)}, {self.bits // 8}); got {codes.shape}"
+            )
+        for position, id in enumerate(ids):
+            # What is plain and short is right; only the rest is looked at closely.
+            if not (id.isascii() and 0 < len(id) < 128 and "\0" not in id):
+                self._check(id, self.bits, position)
+        size, data = self.bits // 8, np.ascontiguousarray(codes).tobytes()
+        latest = dict(zip(ids, (data[at : at + size] for at in range(0, len(data), size)), strict=True))
+
+        def step(transaction: Transaction) -> PutResult:
+            return _stored(
+                transaction,
+                latest,
+                lambda new: transaction.insert_codes(new, [latest[id] for id in new]),
+                lambda id: (b"", latest[id]),
+            )
+
+        return self._live.commit(step)
 
     def answered(self, key: str, digest: bytes) -> str | None:
         """The reply to the request with this idempotency key, where it was answered before. Raises `KeyReused`."""
-        with self._write_lock:
-            return self._replay(key, digest)
-
-    def _replay(self, key: str, digest: bytes) -> str | None:
-        known = self._store.answered(key)
-        if known is None:
-            return None
-        if known[0] != digest:
-            raise KeyReused(
-                "this Idempotency-Key came with another request before; what that one did stands. "
-                "Use a new key for a new request"
-            )
-        return known[1]
+        return self._live.commit(lambda transaction: _told(transaction, key, digest))
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete the items called `ids`; returns how many there were."""
-        with self._write_lock:
-            keys = [key for key, _ in self._store.known(ids).values()]
-            if keys:
-                self._apply([], keys)
-        return len(keys)
+        wanted = list(ids)
+
+        def step(transaction: Transaction) -> int:
+            gone = list(transaction.known(wanted).values())
+            if gone:
+                transaction.remove(gone)
+            return len(gone)
+
+        return self._live.commit(step)
+
+    def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Delete the items whose payloads match `filter`; returns how many there were. Raises `InvalidQuery`."""
+        where, values = filters.parse(filter).where()
+
+        def step(transaction: Transaction) -> int:
+            gone = transaction.matching(where, values)
+            if gone:
+                transaction.remove(gone)
+            return len(gone)
+
+        return self._live.commit(step)
+
+    def index_field(self, field: str) -> None:
+        """Give the payload field `field` an index, so that filters on it are fast. Raises `InvalidQuery`."""
+        filters.parse({field: None})  # says what is wrong with the name
+        statements = filters.index_statements(field, f"field_{field.encode().hex()}")
+        fields = self.fields
+        if field not in fields and len(fields) >= MAX_FIELDS:
+            raise InvalidQuery(
+                f"a collection has an index on at most {MAX_FIELDS} fields; there is one on {', '.join(fields)}"
+            )
+        self._live.commit(lambda transaction: transaction.declare(field, statements))
+
+    def compact(self) -> None:
+        """Leave nothing on disk of what was deleted. Writers wait while the store is rewritten; searches go on."""
+        self._live.compact()
+
+    def merge(self) -> None:
+        """Bring what was written lately into the index; done in the background as well, when there is need."""
+        self._live.merge()
 
     def check_fingerprint(self, fingerprint: str | None) -> None:
         """Raise `ModelMismatch` unless codes of this model belong here (None: ready-made codes)."""
@@ -201,49 +204,29 @@ class Collection:
             "compared, so use that model or a new collection"
         )
 
-    def _check(self, item: Item, position: int) -> None:
+    def _check(self, id: str, bits: int, position: int) -> None:
         try:
-            check_id(item.id)
+            check_id(id)
         except InvalidItem as error:
             raise InvalidItem(f"item {position}: {error}", position=position) from None
-        if len(item.code) * 8 != self.bits:
+        if bits != self.bits:
             raise InvalidCode(
-                f"item {position} ({item.id!r}): collection {self.name!r} holds codes of {self.bits} bits, "
-                f"this one has {len(item.code) * 8}",
+                f"item {position} ({id!r}): collection {self.name!r} holds codes of {self.bits} bits, "
+                f"this one has {bits}",
                 position=position,
             )
 
-    def _apply(self, items: Sequence[Item], removed: Sequence[int], answered: Answered | None = None) -> None:
-        change = self._store.write(items, removed, answered)
-        codes = change.codes.reshape(-1, self.bits // 8)
-        snapshot = self._snapshot.after(change.sequence, change.removed, change.added, codes, fold_at=self._fold_at)
-        with self._published:
-            self._snapshot = snapshot
-            self._published.notify_all()
-
     # -- reading -------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _state(self) -> Iterator[tuple[Reader, Snapshot]]:
-        """A read transaction and the snapshot of the very same state."""
-        while True:
-            with self._store.reader() as reader:
-                with self._published:
-                    arrived = self._published.wait_for(
-                        lambda at=reader.sequence: self._snapshot.sequence >= at,  # type: ignore[misc]
-                        _PUBLISH_TIMEOUT_S,
-                    )
-                    snapshot = self._snapshot
-                if not arrived:
-                    raise StoreUnavailable(f"collection {self.name!r}: a write did not finish; restart the service")
-                if snapshot.sequence == reader.sequence:
-                    yield reader, snapshot
-                    return
-            # A write came between the two: look again.
+    @property
+    def fields(self) -> list[str]:
+        """The payload fields that have an index."""
+        with self._live.state() as (reader, _):
+            return reader.fields()
 
     def get(self, id: str) -> Item:
         """The item called `id`. Raises `UnknownItem`."""
-        with self._store.reader() as reader:
+        with self._live.state() as (reader, _):
             item = reader.get(id)
         if item is None:
             raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
@@ -251,12 +234,12 @@ class Collection:
 
     def items(self, *, after: str | None = None, limit: int) -> list[Item]:
         """At most `limit` items in the order of their ids, from the first above `after`."""
-        with self._store.reader() as reader:
+        with self._live.state() as (reader, _):
             return list(reader.items(after=after, limit=limit))
 
     def scan(self, *, after: str | None = None) -> Iterator[Item]:
         """Every item of one committed state, in the order of ids, from the first above `after`."""
-        with self._store.reader() as reader:
+        with self._live.state() as (reader, _):
             yield from reader.items(after=after)
 
     def search(
@@ -267,6 +250,8 @@ class Collection:
         radius: int | None = None,
         limit: int = 1000,
         cursor: str | None = None,
+        filter: Mapping[str, Any] | None = None,
+        logits: Logits | None = None,
         payloads: bool = True,
         codes: bool = False,
         count_only: bool = False,
@@ -274,7 +259,8 @@ class Collection:
         """The `k` nearest items, everything within `radius` (inclusive), or at most `k` of those within it.
 
         code: `(bits / 8,)`. Ordered by distance, then id. A search by radius alone comes in pages of `limit`,
-        each page exact for the state it was read from; `cursor` of one page asks for the next.
+        each page exact for the state it was read from; `cursor` of one page asks for the next. filter: on payloads,
+        see `filters`. logits: `(bits,)`, of the query; what was found is then ordered by its soft distance to them.
         Raises `InvalidCode`, `InvalidQuery`.
         """
         if code.shape != (self.bits // 8,):
@@ -289,21 +275,16 @@ class Collection:
             raise InvalidQuery(f"radius is 0 to {self.bits}, the width of the codes; got {radius}")
         if cursor is not None and k is not None:
             raise InvalidQuery("a cursor continues a search by radius alone; leave k out")
-        search = f"{self.name} {to_hex(code)} {radius}"
-        after = None if cursor is None else open_cursor(cursor, search)
-        with self._state() as (reader, snapshot):
-            plan = Plan("scan", len(snapshot))
-            found = snapshot.within(code, radius) if radius is not None else snapshot.search(code, k or 1)
-            total = len(found) if k is None else min(k, len(found))
-            if count_only:
-                return Page((), total, None, plan)
-            hits = first_hits(reader, found, limit if k is None else k, after, payloads=payloads, codes=codes)
-            more = k is None and bool(hits) and any_after(reader, found, hits[-1])
-        return Page(hits, total, make_cursor(hits[-1], search) if more else None, plan)
+        if logits is not None:
+            check_logits(logits, self.bits)
+        where = None if filter is None else filters.parse(filter)
+        query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only)
+        with self._live.state() as (reader, snapshot):
+            return answer(reader, snapshot, self._selections, query, self.name)
 
     def check(self) -> Report:
         """Verify the store's own checksums and that memory holds exactly what the store does."""
-        with self._state() as (reader, snapshot):
+        with self._live.state() as (reader, snapshot):
             faults = list(reader.faults())
             if not faults:
                 keys, codes = reader.codes(self.bits)
@@ -311,6 +292,39 @@ class Collection:
                 if not (np.array_equal(keys, held_keys) and np.array_equal(codes, held_codes)):
                     faults.append("the index in memory differs from the store; restart the service to rebuild it")
             return Report(len(snapshot), tuple(faults))
+
+
+def _told(transaction: Transaction, key: str, digest: bytes) -> str | None:
+    known = transaction.answered(key)
+    if known is None:
+        return None
+    if known[0] != digest:
+        raise KeyReused(
+            "this Idempotency-Key came with another request before; what that one did stands. "
+            "Use a new key for a new request"
+        )
+    return known[1]
+
+
+def _stored(
+    transaction: Transaction,
+    ids: Mapping[str, object],
+    insert: Callable[[Sequence[str]], None],
+    content: Callable[[str], tuple[bytes, bytes]],
+) -> PutResult:
+    """Insert or replace the items called `ids`; `content` tells the digest and the code of one."""
+    try:
+        # Mostly all are new, and then nothing has to be looked up.
+        with transaction.step():
+            insert(list(ids))
+        return PutResult(len(ids), 0, 0)
+    except sqlite3.IntegrityError:
+        known = transaction.known(ids)
+    changed = [id for id in ids if id not in known or (known[id].digest, known[id].code) != content(id)]
+    replaced = [known[id] for id in changed if id in known]
+    transaction.remove(replaced)
+    insert(changed)
+    return PutResult(len(changed) - len(replaced), len(replaced), len(ids) - len(changed))
 
 
 def _config(meta: Mapping[str, Any]) -> CollectionConfig:

@@ -38,7 +38,12 @@ class Item:
         return json.dumps(self.payload, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
     def digest(self) -> bytes:
-        """16 bytes that change with any part of the item: tells an unchanged item from an updated one."""
+        """16 bytes that change with any part of the item; none where it is a code and nothing else.
+
+        Tells, beside the code, an unchanged item from an updated one.
+        """
+        if self.payload is None and self.kind is None and self.input is None:
+            return b""
         hasher = hashlib.sha256()
         for part in (self.id, self.code, self.payload_text(), self.kind, self.input):
             data = part.encode() if isinstance(part, str) else part

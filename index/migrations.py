@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 
+import numpy as np
+
+from .contents import contents_of, signed
 from .errors import StoreDamaged
 
 APPLICATION_ID = 0x48424952  # "HBIR", in the header of every store
@@ -48,7 +52,33 @@ def m001_items(db: sqlite3.Connection) -> None:
     )
 
 
-STEPS = (m001_items,)
+def m002_contents(db: sqlite3.Connection) -> None:
+    # `contents` tells whether a copy of the codes is of this very state; `removed` brings an older copy up to date.
+    db.execute("ALTER TABLE state ADD COLUMN contents INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        """
+        CREATE TABLE removed (
+            key INTEGER PRIMARY KEY,
+            code BLOB NOT NULL,
+            sequence INTEGER NOT NULL  -- of the change that removed it
+        ) STRICT
+        """
+    )
+    db.execute("CREATE TABLE fields (name TEXT PRIMARY KEY) STRICT")  # payload fields with an index of their own
+    # An item that is a code and nothing else needs no digest: its seal and its code say all of it.
+    db.execute("UPDATE items SET digest = x'' WHERE payload IS NULL AND kind IS NULL AND input IS NULL")
+    contents = 0
+    rows = db.execute("SELECT key, code FROM items ORDER BY length(code)")
+    while chunk := rows.fetchmany(10_000):
+        for size, same in itertools.groupby(chunk, key=lambda row: len(row[1])):
+            keys, codes = zip(*same, strict=True)
+            contents += contents_of(
+                np.array(keys, np.int64), np.frombuffer(b"".join(codes), np.uint8).reshape(len(keys), size)
+            )
+    db.execute("UPDATE state SET contents = ?", (signed(contents),))
+
+
+STEPS = (m001_items, m002_contents)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -15,23 +15,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import Codes
+from .scan import KEY_BITS, KEY_MASK
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a search was run: "scan", "bucket" or "multi-index-hash", and how many codes it compared."""
+
+    method: str
+    candidates: int
 
 
 @dataclass(frozen=True, slots=True)
 class Hits:
     """Found items, by ascending distance, then ascending key."""
 
-    keys: NDArray[np.int64]  # (n,)
-    distances: NDArray[np.int32]  # (n,)
+    packed: NDArray[np.uint64]  # (n,) ascending: the distance above, the key in the lower 48 bits
+    plan: Plan
 
     @classmethod
-    def ordered(cls, keys: NDArray[np.int64], distances: NDArray[np.int32]) -> Self:
+    def ordered(cls, keys: NDArray[np.int64], distances: NDArray[np.int32], plan: Plan) -> Self:
         """Hits in the order the protocol promises, from any order."""
-        order = np.lexsort((keys, distances))
-        return cls(keys[order], distances[order])
+        packed = distances.astype(np.uint64) << np.uint64(KEY_BITS) | keys.astype(np.uint64)
+        packed.sort()
+        return cls(packed, plan)
+
+    @property
+    def keys(self) -> NDArray[np.int64]:
+        """`(n,)`"""
+        return (self.packed & np.uint64(KEY_MASK)).view(np.int64)
+
+    @property
+    def distances(self) -> NDArray[np.int32]:
+        """`(n,)`"""
+        return (self.packed >> np.uint64(KEY_BITS)).astype(np.int32)
+
+    def nearest(self, k: int) -> Hits:
+        """The first `k` and what ties with the k-th."""
+        if len(self) <= k:
+            return self
+        last = self.packed[k - 1] | np.uint64(KEY_MASK)
+        return Hits(self.packed[: int(np.searchsorted(self.packed, last, side="right"))], self.plan)
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.packed)
 
 
 class HammingIndex(Protocol):
@@ -46,7 +73,7 @@ class HammingIndex(Protocol):
 
     @classmethod
     def build(cls, bits: int, keys: NDArray[np.int64], codes: Codes) -> Self:
-        """An index over `codes` `(n, bits / 8)`, known by distinct ascending `keys` `(n,)`."""
+        """An index over `codes` `(n, bits / 8)`, known by distinct ascending `keys` `(n,)`, 0 to 2**48 - 1."""
 
     def search(self, code: Codes, k: int) -> Hits:
         """The `k` nearest to `code` `(bits / 8,)` and every further item at the k-th distance; k >= 1."""

@@ -1,8 +1,8 @@
 """One state of a collection in memory: a large base, a small delta, and what was deleted from both.
 
-A snapshot never changes. A write makes the next one, which shares the base with the last and copies the delta; once
-the delta is more than a small part of the base, both are folded into a new base. So a write costs the delta's size and
-a bit an item where something is deleted, and a fold all of it.
+A snapshot never changes. A write makes the next one, which shares the base and the buffer of the delta with the last;
+it costs what it stores, and a bit an item where something is deleted. Now and then a new base is made of all of it, in
+the background, and `rebased` brings what was written in the meantime on top of it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import Codes
-from .flat import FlatIndex
-from .protocol import Hits
+from .delta import Delta
+from .multihash import INLINE_BYTES, MultiHashIndex
+from .protocol import Hits, Plan
+from .transaction import Change
 
-FOLD_AT = 4096
-"""Fewest items for which a delta is folded: below it a write copies at most a few dozen kilobytes."""
-FOLD_SHARE = 8
-"""A delta is folded once it holds more than 1/8 of the base."""
+MERGE_AT = 4096
+"""Fewest changes for which a new base is made; a scan of so many takes a microsecond."""
+MERGE_SHARE = 8
+"""A new base is made at once when more than 1/8 of the base has changed, and in a quiet moment for less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,76 +29,70 @@ class Snapshot:
     """The items of a collection at one `sequence` number of its store."""
 
     sequence: int
-    base: FlatIndex
-    delta: FlatIndex
+    base: MultiHashIndex
+    delta: Delta
 
     @classmethod
-    def of(cls, sequence: int, bits: int, keys: NDArray[np.int64], codes: Codes) -> Snapshot:
+    def of(
+        cls, sequence: int, bits: int, keys: NDArray[np.int64], codes: Codes, *, inline_bytes: int = INLINE_BYTES
+    ) -> Snapshot:
         """A snapshot of all the items at once; `keys` ascending."""
-        return cls(sequence, FlatIndex.build(bits, keys, codes), _empty(bits))
+        base = MultiHashIndex.build(bits, keys, codes, inline_bytes=inline_bytes)
+        return cls(sequence, base, Delta.empty(bits))
 
     @property
     def bits(self) -> int:
         return self.base.bits
 
+    @property
+    def nbytes(self) -> int:
+        """Memory taken."""
+        return self.base.nbytes + self.delta.nbytes
+
+    @property
+    def changed(self) -> int:
+        """How much has changed since the base was made: items written and items of the base deleted."""
+        return self.delta.size + self.base.gone
+
     def __len__(self) -> int:
         return len(self.base) + len(self.delta)
 
-    def after(
-        self,
-        sequence: int,
-        removed: NDArray[np.int64],
-        keys: NDArray[np.int64],
-        codes: Codes,
-        *,
-        fold_at: int = FOLD_AT,
-    ) -> Snapshot:
-        """The snapshot that follows a write.
-
-        removed: keys that are gone. keys, codes: new items, with keys above every earlier one.
-        """
+    def after(self, change: Change) -> Snapshot:
+        """The snapshot that follows a change."""
         base, delta = self.base, self.delta
-        if len(removed):
-            base, delta = base.without(removed), delta.without(removed)
-        if len(keys):
-            delta = _joined(delta, FlatIndex.build(self.bits, keys, codes))
-        if len(delta) > max(fold_at, len(base) // FOLD_SHARE):
-            base, delta = _joined(base, delta), _empty(self.bits)
-        return Snapshot(sequence, base, delta)
+        if len(change.added):
+            delta = delta.extended(change.added, change.codes)
+        if len(change.removed):
+            base = base.without(change.removed, change.removed_codes)
+            delta = delta.without(change.removed)
+        return Snapshot(change.sequence, base, delta)
+
+    def rebased(self, earlier: Snapshot, base: MultiHashIndex) -> Snapshot:
+        """The same items on a new `base` made of `earlier`, from which this snapshot came by changes alone."""
+        for keys, codes in (self.base.lost_since(earlier.base), self.delta.lost_since(earlier.delta)):
+            base = base.without(keys, codes)
+        return Snapshot(self.sequence, base, self.delta.since(earlier.delta.size))
 
     def contents(self) -> tuple[NDArray[np.int64], Codes]:
         """Keys `(n,)` ascending and codes `(n, bits / 8)` of every item."""
-        return _concatenated(self.base, self.delta)
+        (keys_a, codes_a), (keys_b, codes_b) = self.base.contents(), self.delta.contents()
+        return np.concatenate([keys_a, keys_b]), np.concatenate([codes_a, codes_b])
 
-    def search(self, code: Codes, k: int) -> Hits:
-        """The `k` nearest and every further item at the k-th distance (see `protocol`)."""
-        hits = _merged(self.base.search(code, k), self.delta.search(code, k))
-        if len(hits) <= k:
+    def search(self, code: Codes, k: int, radius: int | None = None) -> Hits:
+        """The `k` nearest (within `radius`) and every further item at the k-th distance."""
+        radius = self.bits if radius is None else radius
+        hits = self.base.search(code, k, radius)
+        if self.delta.size == 0:
             return hits
-        keep = int(np.searchsorted(hits.distances, hits.distances[k - 1], side="right"))
-        return Hits(hits.keys[:keep], hits.distances[:keep])
+        return _merged(hits, self.delta.find(code, radius, k)).nearest(k)
 
     def within(self, code: Codes, radius: int) -> Hits:
         """Every item at distance <= `radius`."""
-        return _merged(self.base.within(code, radius), self.delta.within(code, radius))
+        hits = self.base.within(code, radius)
+        return hits if self.delta.size == 0 else _merged(hits, self.delta.find(code, radius, 0))
 
 
-def _empty(bits: int) -> FlatIndex:
-    return FlatIndex.build(bits, np.empty(0, np.int64), np.empty((0, bits // 8), np.uint8))
-
-
-def _concatenated(first: FlatIndex, second: FlatIndex) -> tuple[NDArray[np.int64], Codes]:
-    (keys_a, codes_a), (keys_b, codes_b) = first.contents(), second.contents()
-    return np.concatenate([keys_a, keys_b]), np.concatenate([codes_a, codes_b])
-
-
-def _joined(first: FlatIndex, second: FlatIndex) -> FlatIndex:
-    return FlatIndex.build(first.bits, *_concatenated(first, second))
-
-
-def _merged(a: Hits, b: Hits) -> Hits:
-    if len(b) == 0:
-        return a
-    if len(a) == 0:
-        return b
-    return Hits.ordered(np.concatenate([a.keys, b.keys]), np.concatenate([a.distances, b.distances]))
+def _merged(base: Hits, delta: Hits) -> Hits:
+    packed = np.concatenate([base.packed, delta.packed])
+    packed.sort()
+    return Hits(packed, Plan(base.plan.method, base.plan.candidates + delta.plan.candidates))

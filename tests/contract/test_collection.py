@@ -35,11 +35,15 @@ def config(name: str = "things", model: ModelKey | None = None) -> CollectionCon
     return CollectionConfig(name, BITS, model, True, "2026-01-01T00:00:00Z")
 
 
-def make(root: Path, *, fold_at: int = 3) -> Collection:
+TUNING = {"merge_at": 3, "copy_from": 0, "quiet_s": 0.001}
+"""Merges and copies at every turn, so that few items meet all that many would."""
+
+
+def make(root: Path, *, merge_at: int = 3) -> Collection:
     folder = root / "things"
     folder.mkdir(parents=True)
     Collection.create(folder / STORE_FILE, config())
-    return Collection(folder / STORE_FILE, fold_at=fold_at)
+    return Collection(folder / STORE_FILE, **{**TUNING, "merge_at": merge_at})
 
 
 def expected(items: dict[str, Item], query: bytes) -> list[tuple[int, str]]:
@@ -92,7 +96,7 @@ class CollectionMachine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.collection.close()
-        self.collection = Collection(Path(self.folder.name) / "things" / STORE_FILE, fold_at=3)
+        self.collection = Collection(Path(self.folder.name) / "things" / STORE_FILE, **TUNING)
 
     @rule(batch=st.lists(items, min_size=1, max_size=3))
     def a_bad_item_refuses_the_batch(self, batch: list[Item]) -> None:
@@ -137,7 +141,7 @@ TestCollectionMachine.settings = settings(max_examples=40, stateful_step_count=2
 
 
 def test_many_equal_codes_are_ordered_by_id(tmp_path: Path) -> None:
-    collection = make(tmp_path, fold_at=100)
+    collection = make(tmp_path, merge_at=100)
     rng = np.random.default_rng(0)
     names = [f"{number:05d}" for number in rng.permutation(5000)]
     for start in range(0, 5000, 1250):
@@ -173,7 +177,7 @@ def test_pages_neither_skip_nor_repeat_what_stays_while_others_come_and_go(tmp_p
 
 def test_readers_beside_a_writer_see_only_committed_states(tmp_path: Path) -> None:
     """reliability.md X1, a short one: every answer equals the brute force over some state between call and return."""
-    collection = make(tmp_path, fold_at=8)
+    collection = make(tmp_path, merge_at=8)
     states: list[dict[str, Item]] = [{}]
     failures: list[str] = []
     stop = threading.Event()

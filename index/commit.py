@@ -1,0 +1,95 @@
+"""Group commit: writers that wait for the disk at the same time wait for it once.
+
+Each hands in a step of a transaction and is answered when it is durable. The first to find the store free takes along
+all that have gathered while the last transaction was being written, so one writer waits for one fsync and a hundred
+wait for hardly more. A step that is refused fails alone; where the disk has no room for all, each is tried by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from .errors import StoreFull
+from .store import Store
+from .transaction import Change, Transaction
+
+T = TypeVar("T")
+
+
+class _Slot(Generic[T]):
+    """A step that waits, and what became of it."""
+
+    def __init__(self, step: Callable[[Transaction], T]) -> None:
+        self.step = step
+        self.done = False
+        self.result: T
+        self.error: BaseException | None = None
+
+    def answer(self) -> T:
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+class GroupCommit:
+    """The only writer of a store. Safe to use from many threads."""
+
+    def __init__(self, store: Store, publish: Callable[[Change], None]) -> None:
+        """publish: called with each change once it is durable and before its writers are answered, one at a time."""
+        self._store = store
+        self._publish = publish
+        self._gathering = threading.Lock()
+        self._waiting: list[_Slot[object]] = []
+        self.writing = threading.RLock()
+        """Held while a transaction runs; who holds it sees the store and what was published in step."""
+
+    def run(self, step: Callable[[Transaction], T]) -> T:
+        """The result of `step`, when what it did is on disk. What it raises is raised, and then it did nothing."""
+        slot = _Slot(step)
+        with self._gathering:
+            self._waiting.append(slot)  # type: ignore[arg-type]
+        with self.writing:
+            if not slot.done:
+                with self._gathering:
+                    slots, self._waiting = self._waiting, []
+                self._write(slots)
+        return slot.answer()
+
+    def _write(self, slots: list[_Slot[object]]) -> None:
+        try:
+            with self._store.transaction() as transaction:
+                for slot in slots:
+                    _attempt(slot, transaction)
+                change = transaction.change() if transaction.changes else None
+            if change is not None:
+                self._publish(change)
+        except StoreFull as error:
+            if len(slots) > 1:
+                for slot in slots:
+                    self._write([slot])
+                return
+            _fail(slots, error)
+        except BaseException as error:
+            _fail(slots, error)
+            if not isinstance(error, Exception):
+                raise
+        for slot in slots:
+            slot.done = True
+
+
+def _attempt(slot: _Slot[object], transaction: Transaction) -> None:
+    slot.error = None
+    try:
+        with transaction.step():
+            slot.result = slot.step(transaction)
+    except Exception as error:
+        if not transaction.open:  # SQLite gave up all of it, so none of the steps before stands either
+            raise
+        slot.error = error
+
+
+def _fail(slots: list[_Slot[object]], error: BaseException) -> None:
+    for slot in slots:
+        slot.error = slot.error or error

@@ -1,0 +1,199 @@
+"""A store and its snapshot, kept in step; and the upkeep of both.
+
+A write commits to the store before the next snapshot is published and before it is answered. A reader gets a read
+transaction together with the snapshot of the same sequence number, so ids, payloads and distances agree, and never
+waits for a writer. In the background what was written is merged into a new base, and a copy of the codes is saved
+beside the store for the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import sidecar
+from .bits import Codes
+from .commit import GroupCommit
+from .errors import StoreFull, StoreUnavailable
+from .multihash import INLINE_BYTES, MultiHashIndex
+from .reader import Reader
+from .snapshot import MERGE_AT, MERGE_SHARE, Snapshot
+from .store import Store
+from .transaction import Change, Transaction
+
+T = TypeVar("T")
+
+COPY_FROM = 20_000
+"""Items from which a copy of the codes is worth a file: fewer are read from the store in a tenth of a second."""
+QUIET_S = 2.0
+"""A merge that can wait does so until nothing was written for so long."""
+_PUBLISH_TIMEOUT_S = 10
+"""A snapshot follows its commit within milliseconds; waiting this long means its writer died."""
+
+log = logging.getLogger("hammingbird.index")
+
+
+class Live:
+    """The live state of one collection. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        store: Store,
+        bits: int,
+        *,
+        merge_at: int = MERGE_AT,
+        copy_from: int = COPY_FROM,
+        inline_bytes: int = INLINE_BYTES,
+        quiet_s: float = QUIET_S,
+    ) -> None:
+        """Load the state of `store`. Raises `StoreDamaged` where it is not what was written."""
+        self._store = store
+        self._bits = bits
+        self._folder: Path = store.path.parent
+        self._merge_at, self._copy_from, self._inline_bytes = merge_at, copy_from, inline_bytes
+        self._quiet_s = quiet_s
+        self._published = threading.Condition()
+        self._merging = threading.Lock()
+        self._upkeep: threading.Thread | None = None
+        self._wake = threading.Event()
+        self._closed = False
+        self.snapshot = self._load()
+        self._commits = GroupCommit(store, self._publish)
+
+    def _load(self) -> Snapshot:
+        with self._store.reader() as reader:
+            copy = sidecar.load(self._folder, reader, self._bits)
+            if copy is None:
+                sidecar.discard(self._folder)
+            self._store.records_removed = copy is not None
+            keys, codes = (copy.keys, copy.codes) if copy else reader.codes(self._bits)
+            return Snapshot.of(reader.sequence, self._bits, keys, codes, inline_bytes=self._inline_bytes)
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def state(self) -> Iterator[tuple[Reader, Snapshot]]:
+        """A read transaction and the snapshot of the very same state."""
+        while True:
+            with self._store.reader() as reader:
+                snapshot = self.snapshot
+                if snapshot.sequence < reader.sequence:
+                    snapshot = self._arrived(reader.sequence)
+                if snapshot.sequence == reader.sequence:
+                    yield reader, snapshot
+                    return
+            # A write came between the two: look again.
+
+    def _arrived(self, sequence: int) -> Snapshot:
+        """The first snapshot seen that is of `sequence` or later."""
+        with self._published:
+            if not self._published.wait_for(lambda: self.snapshot.sequence >= sequence, _PUBLISH_TIMEOUT_S):
+                raise StoreUnavailable(f"collection {self._folder.name!r}: a write did not finish; restart the service")
+            return self.snapshot
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def commit(self, step: Callable[[Transaction], T]) -> T:
+        """The result of `step`, when what it did is on disk and the next search finds it (see `commit`)."""
+        return self._commits.run(step)
+
+    def _publish(self, change: Change) -> None:
+        with self._published:
+            self.snapshot = self.snapshot.after(change)
+            self._published.notify_all()
+        if self.snapshot.changed > self._merge_at:
+            self._call_upkeep()
+
+    # -- upkeep --------------------------------------------------------------------------------------------
+
+    def _due(self) -> bool:
+        """Whether a merge cannot wait for a quiet moment."""
+        snapshot = self.snapshot
+        return snapshot.changed > max(self._merge_at, len(snapshot.base) // MERGE_SHARE)
+
+    def _call_upkeep(self) -> None:
+        """Have a merge made, now or in a quiet moment. The caller holds the writers' lock."""
+        if self._closed:
+            return
+        if self._due():
+            self._wake.set()
+        if self._upkeep is None:
+            self._upkeep = threading.Thread(target=self._keep_up, name=f"upkeep-{self._folder.name}", daemon=True)
+            self._upkeep.start()
+
+    def _keep_up(self) -> None:
+        while True:
+            seen = self.snapshot.sequence
+            self._wake.wait(self._quiet_s)
+            self._wake.clear()
+            if self._due() or self.snapshot.sequence == seen:
+                try:
+                    self.merge()
+                except Exception:
+                    # The store is untouched and searches go on as they are; the next merge tries again.
+                    log.exception("collection %s: the merge failed", self._folder.name)
+            with self._commits.writing:
+                if self._closed or self.snapshot.changed <= self._merge_at:
+                    self._upkeep = None
+                    return
+
+    def merge(self) -> None:
+        """Make a new base of everything, beside searches and writes, and save a copy of it for the next start."""
+        with self._merging:
+            with self._commits.writing:
+                # From here on what is removed is noted, so the copy that is about to be made can be brought up to date.
+                keeps_copy = len(self.snapshot) >= self._copy_from
+                self._store.records_removed = self._store.records_removed or keeps_copy
+                earlier = self.snapshot
+            keys, codes = self._rebase(earlier)
+            if keeps_copy and not self._closed:
+                self._save(earlier.sequence, keys, codes)
+
+    def _rebase(self, earlier: Snapshot) -> tuple[NDArray[np.int64], Codes]:
+        """Put what is there now on a new base made of `earlier`; returns the contents of that."""
+        keys, codes = earlier.contents()
+        base = MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes)
+        with self._commits.writing, self._published:
+            self.snapshot = self.snapshot.rebased(earlier, base)
+        return keys, codes
+
+    def _save(self, sequence: int, keys: NDArray[np.int64], codes: Codes) -> None:
+        try:
+            sidecar.save(self._folder, sidecar.Copy(sequence, int(keys[-1]) if len(keys) else 0, keys, codes))
+            self.commit(lambda transaction: transaction.forget_removed(sequence))
+        except (OSError, StoreFull, StoreUnavailable) as error:
+            # The start will be slower, no more: a copy that is old or missing is made up for from the store.
+            log.warning("collection %s: the copy of the codes was not saved: %s", self._folder.name, error)
+
+    def compact(self) -> None:
+        """Leave nothing on disk of what was deleted: the store rewritten, and a copy of what is left. Writers wait."""
+        with self._merging, self._commits.writing:
+            keys, codes = self._rebase(self.snapshot)
+            sidecar.discard(self._folder)
+            self._store.records_removed = False
+            self.commit(lambda transaction: transaction.forget_removed(transaction.sequence))
+            self._store.compact()
+            if len(keys) >= self._copy_from:
+                self._store.records_removed = True
+                self._save(self.snapshot.sequence, keys, codes)
+
+    def close(self, *, keep_copy: bool = True) -> None:
+        """Finish what runs. keep_copy: leave a new copy of the codes where the last one has become old."""
+        with self._commits.writing:
+            self._closed = True
+        self._wake.set()
+        upkeep = self._upkeep
+        if upkeep is not None:
+            upkeep.join()
+        with self._merging, self._commits.writing:
+            snapshot = self.snapshot
+            if keep_copy and snapshot.changed > self._copy_from:
+                self._save(snapshot.sequence, *snapshot.contents())
+            self._store.close()

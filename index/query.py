@@ -1,0 +1,129 @@
+"""One search over one committed state: what is near, what the filter leaves of it, in which order, which page.
+
+A filter is applied in the cheapest exact way. Where few items are near, those are looked up and checked. Otherwise, or
+when the filter is a known one, the items it selects are worked out (see `selection`) and the search is made among them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+from .answer import Hit, Page, any_after, first_hits, make_cursor, open_cursor
+from .bits import Codes, to_hex
+from .errors import InvalidQuery
+from .filters import Condition
+from .protocol import Hits, Plan
+from .reader import Reader
+from .rerank import Logits, scores_of
+from .selection import Selections
+from .snapshot import Snapshot
+
+CHECKED = 2_000
+"""Near items that are looked up to see whether they match: a few milliseconds, less than to ask of all items."""
+AHEAD = 8
+"""With a filter, the nearest 8 k items are tried first."""
+MAX_RERANKED = 100_000
+"""Items that are ordered by soft distance: their codes are fetched, some microseconds each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked for; checked by the collection. k, radius: at least one. code: `(bits / 8,)`."""
+
+    code: Codes
+    k: int | None = None
+    radius: int | None = None
+    limit: int = 1000
+    cursor: str | None = None
+    where: Condition | None = None
+    logits: Logits | None = None
+    payloads: bool = True
+    codes: bool = False
+    count_only: bool = False
+
+    def name(self, collection: str) -> str:
+        """What a cursor is bound to: everything that decides the order of the whole answer."""
+        soft = "" if self.logits is None else self.logits.astype(np.float64).tobytes().hex()
+        return f"{collection} {to_hex(self.code)} {self.radius} {self.where.text if self.where else ''} {soft}"
+
+
+def answer(reader: Reader, snapshot: Snapshot, selections: Selections, query: Query, collection: str) -> Page:
+    """The exact answer to `query` in the state that both `reader` and `snapshot` show."""
+    bound = query.name(collection)
+    after = None if query.cursor is None else open_cursor(query.cursor, bound)
+    found = _found(reader, snapshot, selections, query)
+    total = len(found) if query.k is None else min(query.k, len(found))
+    if query.count_only:
+        return Page((), total, None, found.plan)
+    take = query.limit if query.k is None else query.k
+    if query.logits is not None:
+        return _reranked(reader, found, query, take, after, total, bound)
+    hits = first_hits(reader, found, take, after, payloads=query.payloads, codes=query.codes)
+    more = query.k is None and bool(hits) and any_after(reader, found, hits[-1])
+    cursor = make_cursor(hits[-1].distance, hits[-1].id, bound) if more else None
+    return Page(hits, total, cursor, found.plan)
+
+
+def _found(reader: Reader, snapshot: Snapshot, selections: Selections, query: Query) -> Hits:
+    """Everything that belongs to the answer, and what ties with the k-th."""
+    if query.where is None:
+        return _near(snapshot, query, query.k)
+    if not selections.known(query.where):
+        near = _near(snapshot, query, None if query.k is None else AHEAD * query.k)
+        if len(near) <= CHECKED:
+            matching = Hits(near.packed[_match(reader, near, query.where)], near.plan)
+            # Of everything within the radius all is known; of the nearest, once k of them match.
+            if query.k is None or len(near) < AHEAD * query.k:
+                return matching
+            if len(matching) >= query.k:
+                return matching.nearest(query.k)
+    return _near(selections.restrict(reader, snapshot, query.where), query, query.k)
+
+
+def _near(snapshot: Snapshot, query: Query, k: int | None) -> Hits:
+    if k is not None:
+        return snapshot.search(query.code, k, query.radius)
+    assert query.radius is not None
+    return snapshot.within(query.code, query.radius)
+
+
+def _match(reader: Reader, near: Hits, where: Condition) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which of `near` match."""
+    sql, values = where.where()
+    rows = reader.db.execute(
+        f"SELECT key FROM items WHERE key IN (SELECT value FROM json_each(?)) AND ({sql})",
+        [json.dumps(near.keys.tolist()), *values],
+    )
+    return np.isin(near.keys, np.array([key for (key,) in rows], np.int64), assume_unique=True)
+
+
+def _reranked(
+    reader: Reader, found: Hits, query: Query, take: int, after: tuple[float, str] | None, total: int, bound: str
+) -> Page:
+    """The page in the order of the soft distance, then of ids."""
+    assert query.logits is not None
+    if len(found) > MAX_RERANKED:
+        raise InvalidQuery(
+            f"{len(found):,} items are near, at most {MAX_RERANKED:,} are reranked; ask for a smaller radius, or for k"
+        )
+    keys, distances = found.keys.tolist(), found.distances.tolist()
+    code_of = reader.codes_of(keys)
+    codes = np.frombuffer(b"".join(code_of[key] for key in keys), np.uint8).reshape(len(keys), -1)
+    scores = dict(zip(keys, scores_of(query.logits, codes).tolist(), strict=True))
+    distance_of = dict(zip(keys, distances, strict=True))
+    # Best first, so the place in the order is minus the score.
+    rows = sorted((-scores[key], id, key) for id, key in reader.ids(keys, after=None, limit=len(keys)))
+    if after is not None:
+        rows = [row for row in rows if (row[0], row[1]) > after]
+    page, rest = rows[:take], rows[take:]
+    shown = [key for _, _, key in page]
+    payload_of = reader.payloads(shown) if query.payloads else {}
+    hits = [
+        Hit(id, distance_of[key], payload_of.get(key), code_of[key] if query.codes else None, scores[key])
+        for _, id, key in page
+    ]
+    cursor = make_cursor(page[-1][0], page[-1][1], bound) if query.k is None and rest and page else None
+    return Page(hits, total, cursor, Plan(found.plan.method, found.plan.candidates))

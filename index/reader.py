@@ -1,0 +1,195 @@
+"""Questions to one committed state of a store, and the checks that what is read is what was written."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .bits import Codes
+from .contents import contents_of, signed
+from .errors import StoreDamaged
+from .items import Item
+
+_READ_ROWS = 10_000
+
+
+class Reader:
+    """Questions to one committed state."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        row = db.execute("SELECT sequence, items, last_key, contents FROM state").fetchone()
+        if row is None or not all(isinstance(value, int) for value in row):
+            raise StoreDamaged("the store has lost its state")
+        self.sequence, self.count, self.last_key, self.contents = row
+
+    def codes(self, bits: int) -> tuple[NDArray[np.int64], Codes]:
+        """Every key `(n,)` ascending and code `(n, bits / 8)`. Raises `StoreDamaged` where a seal is broken."""
+        keys, codes = self.codes_above(-1, bits)
+        if len(keys) != self.count:
+            raise StoreDamaged(f"{self.count} items were stored, {len(keys)} can be read")
+        if signed(contents_of(keys, codes)) != self.contents:
+            raise StoreDamaged("the codes are not those that were stored")
+        return keys, codes
+
+    def codes_above(self, key: int, bits: int) -> tuple[NDArray[np.int64], Codes]:
+        """The same of the items with a key above `key`."""
+        keys: list[int] = []
+        codes = bytearray()
+        rows = self.db.execute("SELECT key, id, code, seal FROM items WHERE key > ? ORDER BY key", (key,))
+        while chunk := rows.fetchmany(_READ_ROWS):
+            for at, id, code, seal in chunk:
+                if not sound(at, id, code, seal) or len(code) != bits // 8:
+                    raise StoreDamaged(f"the code of item {id!r} is not what was written")
+                keys.append(at)
+                codes += code
+        return np.array(keys, np.int64), np.frombuffer(bytes(codes), np.uint8).reshape(-1, bits // 8)
+
+    def removed_since(self, sequence: int, bits: int) -> tuple[NDArray[np.int64], Codes]:
+        """Keys and codes of what was removed after `sequence`, as far back as that is recorded."""
+        rows = self.db.execute("SELECT key, code FROM removed WHERE sequence > ? ORDER BY key", (sequence,)).fetchall()
+        codes = b"".join(code for _, code in rows)
+        if len(codes) != len(rows) * bits // 8:
+            raise StoreDamaged("the record of removed items is not what was written")
+        return np.array([key for key, _ in rows], np.int64), np.frombuffer(codes, np.uint8).reshape(-1, bits // 8)
+
+    def ids(self, keys: Sequence[int], *, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """(id, key) of those of `keys` whose id is above `after`, in the order of ids, at most `limit`."""
+        if len(keys) ** 2 > 4 * max(limit, 1) * self.count:
+            return self._ids_by_walking(set(keys), after, limit)
+        rows = self.db.execute(
+            "SELECT id, key, code, seal FROM items WHERE key IN (SELECT value FROM json_each(?)) AND id > ? "
+            "ORDER BY id LIMIT ?",
+            (json.dumps(keys), after or "", limit),
+        )
+        return [_sealed(*row) for row in rows]
+
+    def _ids_by_walking(self, keys: set[int], after: str | None, limit: int) -> list[tuple[str, int]]:
+        """The same where so many items tie that the first few ids are sooner met by walking through all ids."""
+        found: list[tuple[str, int]] = []
+        for row in self.db.execute("SELECT id, key, code, seal FROM items WHERE id > ? ORDER BY id", (after or "",)):
+            if row[1] in keys:
+                found.append(_sealed(*row))
+                if len(found) == limit:
+                    break
+        return found
+
+    def payloads(self, keys: Sequence[int]) -> dict[int, dict[str, Any] | None]:
+        """The payload of each of `keys`."""
+        rows = self.db.execute(
+            "SELECT key, payload FROM items WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
+        )
+        return {key: payload_of(payload) for key, payload in rows}
+
+    def codes_of(self, keys: Sequence[int]) -> dict[int, bytes]:
+        """The code of each of `keys`."""
+        rows = self.db.execute(
+            "SELECT key, code FROM items WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+        )
+        return dict(rows.fetchall())
+
+    def fields(self) -> list[str]:
+        """The payload fields that have an index of their own."""
+        return [name for (name,) in self.db.execute("SELECT name FROM fields ORDER BY name")]
+
+    def get(self, id: str) -> Item | None:
+        """The item called `id`, or None. Raises `StoreDamaged` where it is not what was written."""
+        row = self.db.execute("SELECT digest, id, code, payload, kind, input FROM items WHERE id = ?", (id,))
+        found = row.fetchone()
+        return None if found is None else _verified(*found)
+
+    def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
+        """Items in the order of their ids, from the first id above `after`. Raises `StoreDamaged` as `get` does."""
+        rows = self.db.execute(
+            "SELECT digest, id, code, payload, kind, input FROM items WHERE id > ? ORDER BY id LIMIT ?",
+            (after or "", limit),
+        )
+        for row in rows:
+            yield _verified(*row)
+
+    def faults(self) -> Iterator[str]:
+        """What is wrong with the file, one sentence each; nothing for a sound store."""
+        try:
+            yield from self._faults()
+        except sqlite3.Error as error:
+            yield f"SQLite: {error}"
+
+    def _faults(self) -> Iterator[str]:
+        for (line,) in self.db.execute("PRAGMA integrity_check"):
+            if line != "ok":
+                yield f"SQLite: {line}"
+        rows = self.db.execute("SELECT key, seal, digest, id, code, payload, kind, input FROM items")
+        count = 0
+        for key, seal, digest, *fields in rows:
+            count += 1
+            try:
+                item = _item(*fields)
+                intact = item.digest() == digest
+            except _BROKEN as error:
+                yield f"item {fields[0]!r}: {error}"
+                continue
+            if not intact or not sound(key, item.id, item.code, seal):
+                yield f"item {item.id!r}: its content is not what was written"
+        if count != self.count:
+            yield f"{self.count} items were stored, {count} can be read"
+
+
+def seal_of(key: int, id: str, code: bytes) -> int:
+    """A CRC-32 over what a search relies on, kept beside it."""
+    return zlib.crc32(code, zlib.crc32(id.encode(), key & 0xFFFFFFFF))
+
+
+# What damaged fields lead to when they are read.
+_BROKEN = (ValueError, TypeError, AttributeError, zlib.error)
+
+
+def sound(key: object, id: object, code: object, seal: object) -> bool:
+    """Whether a stored row has the types and the seal that it was written with."""
+    right = isinstance(key, int) and isinstance(id, str) and isinstance(code, bytes)
+    return right and seal_of(key, id, code) == seal  # type: ignore[arg-type]
+
+
+def _sealed(id: str, key: int, code: bytes, seal: int) -> tuple[str, int]:
+    if not sound(key, id, code, seal):
+        raise StoreDamaged(f"item {id!r} is not what was written; restore the collection from a backup")
+    return id, key
+
+
+def payload_of(text: str | None) -> dict[str, Any] | None:
+    """The payload written as `text`."""
+    try:
+        payload = None if text is None else json.loads(text)
+    except _BROKEN as error:
+        raise StoreDamaged(f"a payload is not what was written: {error}; run `hammingbird check`") from None
+    if payload is not None and not isinstance(payload, dict):
+        raise StoreDamaged("a payload is not what was written; run `hammingbird check`")
+    return payload
+
+
+def _verified(digest: bytes, id: str, *fields: Any) -> Item:
+    """The item of a row that must have the digest it was written with."""
+    try:
+        item = _item(id, *fields)
+        intact = item.digest() == digest
+    except _BROKEN:
+        intact = False
+    if not intact:
+        raise StoreDamaged(f"item {id!r} is not what was written; restore the collection from a backup")
+    return item
+
+
+def _item(id: str, code: bytes, payload: str | None, kind: str | None, packed: bytes | None) -> Item:
+    return Item(
+        id,
+        code,
+        None if payload is None else json.loads(payload),
+        kind,
+        None if packed is None else zlib.decompress(packed),
+    )

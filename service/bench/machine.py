@@ -1,0 +1,46 @@
+"""The machine that a benchmark ran on, and how much of its memory this process holds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+
+def facts(libraries: Iterable[str]) -> dict[str, str]:
+    """The processor, its cores and load, and the versions of Python and `libraries`."""
+    found = {
+        "processor": _processor(),
+        "cores": str(os.cpu_count()),
+        "load at the start": f"{os.getloadavg()[0]:.2f}",
+        "Python": platform.python_version(),
+    }
+    for name in libraries:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def resident_bytes() -> int:
+    """Resident memory after giving back what is free: without that, a new index hides in the heap of an old one.
+
+    0 where the system does not say.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc only
+    if trim is not None:
+        trim(0)
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    for line in info.read_text().splitlines() if info.exists() else []:
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
