@@ -10,6 +10,7 @@ from .items import Item, new_id
 from .multihash import MultiHashIndex
 from .protocol import HammingIndex, Hits, Plan
 from .records import CollectionConfig, ModelKey, PutResult, Report, Request
+from .rerank import Logits
 
 __all__ = [
     "BruteIndex",
@@ -22,6 +23,7 @@ __all__ = [
     "Hit",
     "Hits",
     "Item",
+    "Logits",
     "ModelKey",
     "MultiHashIndex",
     "Page",

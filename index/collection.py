@@ -191,6 +191,10 @@ class Collection:
         """Bring what was written lately into the index; done in the background as well, when there is need."""
         self._live.merge()
 
+    def bytes_on_disk(self) -> int:
+        """Size of the collection's files."""
+        return self._live.bytes_on_disk()
+
     def check_fingerprint(self, fingerprint: str | None) -> None:
         """Raise `ModelMismatch` unless codes of this model belong here (None: ready-made codes)."""
         model = self.config.model

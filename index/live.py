@@ -184,6 +184,10 @@ class Live:
                 self._store.records_removed = True
                 self._save(self.snapshot.sequence, keys, codes)
 
+    def bytes_on_disk(self) -> int:
+        """Size of the store, its log and the copy."""
+        return sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file())
+
     def close(self, *, keep_copy: bool = True) -> None:
         """Finish what runs. keep_copy: leave a new copy of the codes where the last one has become old."""
         with self._commits.writing:

@@ -271,7 +271,7 @@ def probe(
             ordered = inline or step % chunks == 0
             table = codes if step % chunks == 0 else copies
             shift = 0 if step % chunks == 0 else (step % chunks - 1) * items
-            met = 0
+            met: Any = 0
             for b in range(in_step):
                 low, high = shift + np.int64(offsets[buckets[b]]), shift + np.int64(offsets[buckets[b] + 1])
                 spans[used, 0], spans[used, 1], spans[used, 2] = step, low, high

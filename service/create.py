@@ -53,7 +53,7 @@ def generate(engine: Engine, request: schemas.GenerateRequest) -> tuple[schemas.
     nearest: list[list[schemas.Hit] | None] = [None] * len(made)
     if request.collection is not None:
         collection = engine.catalogue.get(request.collection)
-        keys = [engine.code_of_item(kind, item, collection) for item in made]
+        keys = [engine.code_of_item(kind, item, collection)[0] for item in made]
         nearest = [[hit_reply(hit) for hit in collection.search(key, k=_NEAREST).hits] for key in keys]
     items = [
         schemas.GeneratedItem(**encode(kind, item).model_dump(), code=to_hex(code), nearest=hits)
@@ -103,8 +103,8 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
     if request.search is not None:
         collection = engine.catalogue.get(request.search.collection)
         started = time.perf_counter()
-        key = engine.code_of_item(model.input.kind, output, collection)
-        reply.hits = by_code(engine, collection, key, request.search, started, time.perf_counter()).hits
+        key, logits = engine.code_of_item(model.input.kind, output, collection)
+        reply.hits = by_code(engine, collection, key, request.search, started, time.perf_counter(), logits).hits
     return reply
 
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from index import Catalogue, Codes, Collection, CollectionConfig, ModelKey, from_hex, pack
+from index import Catalogue, Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
 from models.base import Model, capabilities, families
 from models.errors import InvalidInput, ModelsError
 from models.registry import Entry, Registry
 
-from .codecs import decode
+from .codecs import decode, from_bytes
 from .datadir import DataDirectory
 from .errors import CapabilityMissing, InUse, InvalidRequest
 from .schemas import Input
@@ -56,13 +56,23 @@ class Engine:
         entry = self.registry.by_fingerprint(key.fingerprint)
         return entry, self.registry.load(entry)
 
-    def create_collection(self, name: str, model: str | None, bits: int | None, keep_inputs: bool) -> Collection:
+    def create_collection(
+        self, name: str, model: str | None, bits: int | None, keep_inputs: bool, indexes: Sequence[str] = ()
+    ) -> Collection:
         """An empty collection for the codes of `model`, or for ready-made codes of `bits`."""
         if (model is None) == (bits is None):
             raise InvalidRequest("a collection needs either a model or, for ready-made codes, a number of bits")
         if model is None:
-            return self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
-        return self.collection_for(name, self.registry.get(model), keep_inputs=keep_inputs)
+            collection = self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
+        else:
+            collection = self.collection_for(name, self.registry.get(model), keep_inputs=keep_inputs)
+        try:
+            for field in indexes:
+                collection.index_field(field)
+        except BaseException:
+            self.catalogue.delete(name)
+            raise
+        return collection
 
     def collection_for(self, name: str, entry: Entry, *, keep_inputs: bool = True) -> Collection:
         """An empty collection for the codes of just this model. Raises `CollectionExists`, `UnknownModel`."""
@@ -111,25 +121,33 @@ class Engine:
 
     # -- from inputs to codes --------------------------------------------------------------------------------
 
-    def code_of(self, value: Input, collection: Collection) -> Codes:
-        """The code `(bits / 8,)` that `value` has in `collection`."""
-        if value.code is not None:
-            return from_hex(value.code, collection.bits)
-        if value.id is not None:
-            return np.frombuffer(collection.get(value.id).code, np.uint8)
-        _, model = self.model_of(collection)
-        code: Codes = self.encode(model, [decode(value, model.input, self.settings)])[0]
-        return code
+    def code_of(self, value: Input, collection: Collection, *, soft: bool = False) -> tuple[Codes, Logits | None]:
+        """The code `(bits / 8,)` that `value` has in `collection`, and the logits `(bits,)` where it is encoded.
 
-    def code_of_item(self, kind: str, item: Any, collection: Collection) -> Codes:
-        """The code `(bits / 8,)` that `collection`'s own model gives an item in memory, whoever made the item."""
+        soft: encode the kept input of a stored item too, whose code alone would do otherwise.
+        """
+        if value.code is not None:
+            return from_hex(value.code, collection.bits), None
+        if value.id is not None:
+            item = collection.get(value.id)
+            if not soft or item.kind is None or item.input is None:
+                return np.frombuffer(item.code, np.uint8), None
+            _, model = self.model_of(collection)
+            logits = model.logits([from_bytes(item.input, item.kind, self.settings).item])
+            return pack(logits)[0], logits[0]
+        _, model = self.model_of(collection)
+        logits = model.logits([decode(value, model.input, self.settings)])
+        return pack(logits)[0], logits[0]
+
+    def code_of_item(self, kind: str, item: Any, collection: Collection) -> tuple[Codes, Logits]:
+        """The same of an item in memory, whoever made it, by `collection`'s own model."""
         entry, model = self.model_of(collection)
         if model.input.kind != kind:
             raise InvalidRequest(
                 f"collection {collection.name!r} is of {model.input.kind} items ({entry.reference}), this is {kind}"
             )
-        code: Codes = self.encode(model, [item])[0]
-        return code
+        logits = model.logits([item])
+        return pack(logits)[0], logits[0]
 
     def encode(self, model: Model, items: Sequence[Any]) -> Codes:
         """Codes `(n, bits / 8)` of items in memory. Raises `InvalidInput` with the position of a bad one."""

@@ -191,6 +191,12 @@ _PLAINER = {
 
 def invalid_body(faults: Sequence[Any]) -> JSONResponse:
     """The reply to a body or parameter that fails its schema: where and why, never the value."""
+    detail, errors = plainly(faults)
+    return problem(422, "invalid-request", "The request is not valid", detail, errors)
+
+
+def plainly(faults: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
+    """What pydantic found wrong: in one sentence, and as pairs of JSON pointer and fault."""
     errors = []
     for fault in faults[:20]:
         if fault["type"] == "json_invalid":
@@ -200,4 +206,4 @@ def invalid_body(faults: Sequence[Any]) -> JSONResponse:
         errors.append((pointer(*where), _PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))))
     first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return problem(422, "invalid-request", "The request is not valid", first + more, errors)
+    return first + more, errors

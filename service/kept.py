@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
-from index.store import Reader, read_only
+from index.reader import Reader
+from index.store import read_only
 from models.data import Dataset
 from models.errors import DataError
 

@@ -13,6 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .errors import problem
 from .settings import Settings
 
+STREAMED = "application/x-ndjson"
+"""Bodies of this type have no size, and the time limit is between one part and the next."""
+
 
 class BodyLimits:
     """ASGI middleware that answers 413 beyond `max_body_bytes` and 408 after `body_timeout_s`."""
@@ -26,8 +29,11 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if declared.isdigit() and int(declared) > self._most:
+        headers = dict(scope["headers"])
+        declared = headers.get(b"content-length", b"0")
+        # A stream may be of any length, as it is stored while it comes; what counts is that it keeps coming.
+        streamed = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == STREAMED.encode()
+        if not streamed and declared.isdigit() and int(declared) > self._most:
             await self._too_large(scope, receive, send)
             return
         deadline = asyncio.get_running_loop().time() + self._timeout
@@ -35,7 +41,7 @@ class BodyLimits:
         done = False
 
         async def limited() -> Message:
-            nonlocal seen, done
+            nonlocal deadline, seen, done
             if done:  # what comes now is a disconnect, which may take as long as the reply
                 return await receive()
             try:
@@ -43,8 +49,11 @@ class BodyLimits:
                     message = await receive()
             except TimeoutError:
                 raise _TooSlow from None
-            seen += len(message.get("body", b""))
             done = not message.get("more_body", False)
+            if streamed:
+                deadline = asyncio.get_running_loop().time() + self._timeout
+                return message
+            seen += len(message.get("body", b""))
             if seen > self._most:
                 raise _TooLarge
             return message

@@ -97,7 +97,9 @@ class IngestReply(BaseModel):
     created: int
     updated: int
     unchanged: int
-    ids: list[str] = Field(description="of the stored items, in the order they came")
+    ids: list[str] | None = Field(
+        description="of the stored items, in the order they came; null for a stream of more than 10,000 lines"
+    )
     errors: list[ItemError] | None = Field(
         None, description="with on_error=skip: what was left out", exclude_if=_absent
     )
@@ -112,8 +114,13 @@ class SearchOptions(Strict):
     radius: int | None = Field(None, ge=0, description="inclusive Hamming distance")
     limit: int = Field(1000, ge=1, description="hits a page, for a search by radius alone")
     cursor: str | None = Field(None, description="of the page before")
-    filter: None = Field(None, description="payload conditions; not yet supported")
-    rerank: Literal["none"] = Field("none", description="order of equal distances is by id")
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="payload conditions: {field: value}, $eq $ne $gt $gte $lt $lte $in $nin $exists, $and $or $not",
+    )
+    rerank: Literal["none", "soft"] = Field(
+        "none", description="soft: order what was found by the distance of the query's real logits from the stored bits"
+    )
     include: list[Literal["payload", "code"]] = Field(default=["payload"])
     count_only: bool = Field(False, description="only `total`, no hits")
 
@@ -125,6 +132,9 @@ class SearchRequest(SearchOptions):
 class Hit(BaseModel):
     id: str
     distance: int
+    score: float | None = Field(
+        None, description="with rerank=soft: 1 where all bits agree, -1 where none does", exclude_if=_absent
+    )
     payload: dict[str, Any] | None = Field(None, exclude_if=_absent)
     code: str | None = Field(None, exclude_if=_absent)
 
@@ -241,6 +251,7 @@ class CollectionRequest(Strict):
     model: str | None = Field(None, description="the model whose codes it holds")
     bits: int | None = Field(None, description="for a collection of ready-made codes, without a model")
     keep_inputs: bool = Field(True, description="keep what was ingested, so that another model can encode it again")
+    indexes: list[str] = Field([], max_length=16, description="payload fields to index: filters on them are fast")
 
 
 class CollectionInfo(BaseModel):
@@ -250,6 +261,8 @@ class CollectionInfo(BaseModel):
     items: int
     keep_inputs: bool
     created_at: str
+    indexes: list[str] = Field(description="payload fields that have an index")
+    memory_bytes: int = Field(description="taken by the index: codes, keys and buckets")
 
 
 class DamagedInfo(BaseModel):
@@ -275,7 +288,25 @@ class ItemList(BaseModel):
 
 
 class DeleteRequest(Strict):
-    ids: list[str] = Field(min_length=1, max_length=MOST, fail_fast=True)
+    """Which items to delete: exactly one of these."""
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST, fail_fast=True)
+    filter: dict[str, Any] | None = Field(None, description="payload conditions, as for /search; {} means all")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.ids is None) == (self.filter is None):
+            raise ValueError("give exactly one of ids, filter")
+        return self
+
+
+class FieldRequest(Strict):
+    field: str = Field(min_length=1, description="a payload field; dots reach into objects")
+
+
+class CompactReply(BaseModel):
+    bytes_before: int = Field(description="of all the collection's files")
+    bytes_after: int
 
 
 class DeleteReply(BaseModel):

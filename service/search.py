@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from index import Codes, Collection, Hit, to_hex
+from index import Codes, Collection, Hit, Logits, to_hex
 
 from . import schemas
 from .engine import Engine
@@ -19,8 +19,8 @@ def search(engine: Engine, request: SearchRequest) -> SearchReply:
     """The exact answer to `request`."""
     started = time.perf_counter()
     collection = engine.catalogue.get(request.collection)
-    code = engine.code_of(request.query, collection)
-    return by_code(engine, collection, code, request, started, time.perf_counter())
+    code, logits = engine.code_of(request.query, collection, soft=request.rerank == "soft")
+    return by_code(engine, collection, code, request, started, time.perf_counter(), logits)
 
 
 def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchReply]:
@@ -44,10 +44,24 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Sear
 
 
 def by_code(
-    engine: Engine, collection: Collection, code: Codes, options: SearchOptions, started: float, encoded: float
+    engine: Engine,
+    collection: Collection,
+    code: Codes,
+    options: SearchOptions,
+    started: float,
+    encoded: float,
+    logits: Logits | None = None,
 ) -> SearchReply:
-    """The exact answer for a code; `started` and `encoded` are times of `perf_counter`."""
+    """The exact answer for a code; `started` and `encoded` are times of `perf_counter`.
+
+    logits: of the query, needed for a soft rerank.
+    """
     _check(engine, options)
+    if options.rerank == "soft" and logits is None:
+        raise InvalidRequest(
+            "a soft rerank needs the query's logits, which a code has not; search with the item itself, or rerank none",
+            [(pointer("rerank"), "needs an input that the model encodes")],
+        )
     k = DEFAULT_K if options.k is None and options.radius is None else options.k
     page = collection.search(
         code,
@@ -55,6 +69,8 @@ def by_code(
         radius=options.radius,
         limit=options.limit,
         cursor=options.cursor,
+        filter=options.filter,
+        logits=logits if options.rerank == "soft" else None,
         payloads="payload" in options.include,
         codes="code" in options.include,
         count_only=options.count_only,
@@ -69,7 +85,7 @@ def by_code(
         total=page.total,
         complete=page.complete,
         cursor=page.cursor,
-        plan=schemas.Plan(method="scan", candidates=page.plan.candidates),
+        plan=schemas.Plan(method=page.plan.method, candidates=page.plan.candidates),
         took_ms=schemas.Timing(
             encode=round((encoded - started) * 1000, 3),
             search=round((ended - encoded) * 1000, 3),
@@ -82,7 +98,7 @@ def hit_reply(hit: Hit) -> schemas.Hit:
     """A hit as the API shows it."""
     payload = dict(hit.payload) if hit.payload is not None else None
     code = hit.code.hex() if hit.code is not None else None
-    return schemas.Hit(id=hit.id, distance=hit.distance, payload=payload, code=code)
+    return schemas.Hit(id=hit.id, distance=hit.distance, score=hit.score, payload=payload, code=code)
 
 
 def _check(engine: Engine, options: SearchOptions) -> None:

@@ -14,9 +14,11 @@ from ..schemas import (
     CollectionInfo,
     CollectionList,
     CollectionRequest,
+    CompactReply,
     DamagedInfo,
     DeleteReply,
     DeleteRequest,
+    FieldRequest,
     ItemList,
     ModelInfo,
     StoredItem,
@@ -34,6 +36,8 @@ def _info(collection: Collection) -> CollectionInfo:
         items=len(collection),
         keep_inputs=config.keep_inputs,
         created_at=config.created_at,
+        indexes=collection.fields,
+        memory_bytes=collection.nbytes,
     )
 
 
@@ -58,7 +62,7 @@ def create(
     body: Annotated[CollectionRequest, Body(examples=[{"name": "ready-made", "bits": 256}])], engine: EngineDep
 ) -> CollectionInfo:
     """An empty collection, for a model's codes or, with `bits` alone, for ready-made ones."""
-    return _info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs))
+    return _info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes))
 
 
 @router.get("/{collection}")
@@ -114,5 +118,27 @@ def delete_item(collection: str, id: str, engine: EngineDep) -> DeleteReply:
 def delete_items(
     collection: str, body: Annotated[DeleteRequest, Body(examples=[{"ids": ["a1", "a2"]}])], engine: EngineDep
 ) -> DeleteReply:
-    """Delete items by id; says how many of them there were."""
-    return DeleteReply(deleted=engine.catalogue.get(collection).delete(body.ids))
+    """Delete items by id, or all that match a filter; says how many of them there were."""
+    found = engine.catalogue.get(collection)
+    if body.filter is not None:
+        return DeleteReply(deleted=found.delete_where(body.filter))
+    return DeleteReply(deleted=found.delete(body.ids or []))
+
+
+@router.post("/{collection}/indexes")
+def index_field(
+    collection: str, body: Annotated[FieldRequest, Body(examples=[{"field": "label"}])], engine: EngineDep
+) -> CollectionInfo:
+    """Index a payload field: filters on it become fast. Writers wait while it is built; searches go on."""
+    found = engine.catalogue.get(collection)
+    found.index_field(body.field)
+    return _info(found)
+
+
+@router.post("/{collection}/compact")
+def compact(collection: str, engine: EngineDep) -> CompactReply:
+    """Leave nothing on disk of what was deleted, and give the room back. Writers wait; searches go on."""
+    found = engine.catalogue.get(collection)
+    before = found.bytes_on_disk()
+    found.compact()
+    return CompactReply(bytes_before=before, bytes_after=found.bytes_on_disk())

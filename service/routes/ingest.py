@@ -1,4 +1,4 @@
-"""/ingest, as JSON or as files."""
+"""/ingest, as JSON, as a stream of lines, or as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from ..dependencies import EngineDep
 from ..engine import Engine
 from ..errors import InvalidRequest, UnsupportedMedia
 from ..examples import DIGIT
+from ..limits import STREAMED
 from ..schemas import IngestReply, IngestRequest
+from ..stream import LineIngest
 
 router = APIRouter(tags=["items"])
 
@@ -33,6 +35,10 @@ _BODY: dict[str, Any] = {
             "application/json": {
                 "schema": IngestRequest.model_json_schema(ref_template="#/components/schemas/{model}"),
                 "example": _EXAMPLE,
+            },
+            STREAMED: {
+                "schema": {"type": "string", "description": "one item a line, as in `items`; any number of lines"},
+                "example": '{"id": "a1", "code": "9f3a5c0e11d2b784"}\n{"id": "a2", "code": "9f3a5c0e11d2b785"}\n',
             },
             "multipart/form-data": {
                 "schema": {
@@ -64,6 +70,8 @@ async def ingest(
     on_error: Annotated[
         Literal["refuse", "skip"], Query(description="refuse the batch, or skip what is bad")
     ] = "refuse",
+    collection: Annotated[str | None, Query(description="for application/x-ndjson: where to store")] = None,
+    model: Annotated[str | None, Query(description="for application/x-ndjson: where the collection is new")] = None,
     idempotency_key: Annotated[
         str | None,
         Header(min_length=1, max_length=255, description="the same request with it has one effect"),
@@ -76,9 +84,24 @@ async def ingest(
         return await run_in_threadpool(_from_json, engine, body, on_error == "skip", idempotency_key)
     if kind == "multipart/form-data":
         return await _from_form(request, engine, on_error == "skip", idempotency_key)
+    if kind == STREAMED:
+        return await _from_lines(request, engine, collection, model, on_error == "skip", idempotency_key)
     raise UnsupportedMedia(
-        f"/ingest takes application/json or multipart/form-data; got {kind[:100] or 'no content type'}"
+        f"/ingest takes application/json, {STREAMED} or multipart/form-data; got {kind[:100] or 'no content type'}"
     )
+
+
+async def _from_lines(
+    request: Request, engine: Engine, collection: str | None, model: str | None, skip_bad: bool, key: str | None
+) -> IngestReply:
+    if collection is None:
+        raise InvalidRequest(f"a stream of {STREAMED} names its collection in the URL: /ingest?collection=...")
+    if key is not None:
+        raise InvalidRequest(
+            "a stream is stored as it comes, not as one request, so an Idempotency-Key cannot stand for it; give every "
+            "line an id, and sending it again is harmless"
+        )
+    return await LineIngest(engine, collection, model, skip_bad=skip_bad).run(request.stream())
 
 
 def _from_json(engine: Engine, body: bytes, skip_bad: bool, key: str | None) -> IngestReply:

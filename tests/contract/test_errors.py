@@ -27,6 +27,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/decode": {"model": "digits-hash", "codes": ["00" * 8]},
     "/collections": {"name": "new", "bits": 64},
     "/collections/{collection}/delete": {"ids": ["nobody"]},
+    "/collections/{collection}/indexes": {"field": "label"},
     "/models/{name}/aliases/{alias}": {"version": 1},
     "/train": {"name": "new", "family": "lsh", "data": {"dataset": "digits"}},
 }
