@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .bits import Codes, check_width
+from .pages import use_large_pages
 from .probe import in_order, places_of, probe, sort_by_chunk
 from .protocol import Hits, Plan
 from .scan import Bitmap, places_where, scan, scan_many, visit
@@ -25,7 +26,7 @@ from .words import Query, Words, as_query, as_words, padded, unpadded, word_type
 
 HASHED_FROM = 32_768
 """Words of codes from which buckets are made: a scan of fewer takes less time than calling anything."""
-INLINE_BYTES = 256 << 20
+INLINE_BYTES = 128 << 20
 """Buckets keep copies of the codes while these take no more memory than this: twice the speed at a radius of 4."""
 
 SCAN_NS = 0.28
@@ -131,6 +132,7 @@ class MultiHashIndex:
         if items:
             flat.add(own.view(np.uint8).reshape(items, -1))
             own = faiss.rev_swig_ptr(flat.xb.data(), own.nbytes).view(own.dtype)
+            use_large_pages(own)
         if buckets is not None:
             buckets = _filled(buckets, own, words, items, inline_bytes)
         index = cls(bits, flat, own, short, first, buckets, NO_BITMAP, items)

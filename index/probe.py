@@ -21,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .scan import STRETCH, Bitmap, Found, Keys, counts, distance_at, finished, grown, least, packed, tighten
-from .words import Query, Words, kernel, popcount, prefetch
+from .words import Query, Words, inlined, kernel, popcount, prefetch
 
 Integers = NDArray[Any]
+
+_FETCHED = 64
+"""Codes at the head of a bucket that are asked for before they are needed; what is beyond, the machine foresees."""
 
 
 @kernel
@@ -124,17 +127,18 @@ def _first_met(codes: Words, at: int, asked: Words, shifts: Integers, masks: Int
 
 
 @kernel
-def _shell(asked: Words, step: int, shifts: Integers, widths: Integers, starts: Integers, buckets: Integers) -> Any:
-    """Fill `buckets` with the places in `offsets` of the buckets of one step; returns how many."""
+def _shell(
+    asked: Words, step: int, shifts: Integers, widths: Integers, starts: Integers, buckets: Integers, count: int
+) -> Any:
+    """Append the buckets of one step to `buckets` `(.., 2)`: the step, and the place in `offsets`. Returns how many."""
     i, apart = step % len(shifts), step // len(shifts)
     if apart > widths[i]:
-        return 0
+        return count
     own = np.uint64(chunk_at(asked, 0, len(asked), shifts[i], widths[i]))
     end = np.uint64(1) << np.uint64(widths[i])
     mask = (np.uint64(1) << np.uint64(apart)) - np.uint64(1)
-    count = 0
     while mask < end:
-        buckets[count] = starts[i] + np.int64(own ^ mask)
+        buckets[count, 0], buckets[count, 1] = step, starts[i] + np.int64(own ^ mask)
         count += 1
         if mask == 0:
             break
@@ -145,7 +149,7 @@ def _shell(asked: Words, step: int, shifts: Integers, widths: Integers, starts: 
     return count
 
 
-@kernel
+@inlined
 def _visit_stretch(
     table: Words,
     low: int,
@@ -195,13 +199,13 @@ def _visit_places(
     found: Found,
     count: int,
 ) -> Any:
-    """Look at codes that lie anywhere: `wanted` `(size, 2)`, place and step. Returns count, limit."""
+    """Look at codes that lie anywhere: `wanted`, the place in the lower 32 bits, above it the step. As above."""
     for at in range(size):
-        place = np.int64(wanted[at, 0])
+        place = wanted[at] & 0xFFFFFFFF
         distance = distance_at(codes, place, query)
         if (
             distance <= limit
-            and _first_met(codes, place, asked, shifts, masks, np.int64(wanted[at, 1]))
+            and _first_met(codes, place, asked, shifts, masks, wanted[at] >> 32)
             and counts(alive, place)
         ):
             found[count] = packed(distance, place)
@@ -246,9 +250,9 @@ def probe(
     found, count, limit = np.empty(4 * STRETCH, np.uint64), 0, radius
     histogram = np.zeros(radius + 2, np.int64)
     nowhere = places[:0]
-    buckets = np.empty(64, np.int64)
+    buckets = np.empty((64, 2), np.int64)
     spans = np.empty((64, 3), np.int64)  # step, from, to
-    wanted = np.empty((STRETCH, 2), np.int64)  # place, step
+    wanted = np.empty(2 * STRETCH, np.int64)
     waiting = 0
     spent, candidates, done = 0.0, 0, -1
     while done < radius:
@@ -261,31 +265,34 @@ def probe(
         if spent > budget:
             return found[:0], -1
         if number > len(buckets):
-            buckets = np.empty(np.int64(number), np.int64)
+            buckets = np.empty((np.int64(number), 2), np.int64)
             spans = np.empty((np.int64(number), 3), np.int64)
-        used = 0
+        ahead = 0
         for step in range(done + 1, last + 1):
-            in_step = _shell(asked, step, shifts, widths, starts, buckets)
-            for b in range(in_step):
-                prefetch(offsets, buckets[b])
-            ordered = inline or step % chunks == 0
-            table = codes if step % chunks == 0 else copies
-            shift = 0 if step % chunks == 0 else (step % chunks - 1) * items
-            met: Any = 0
-            for b in range(in_step):
-                low, high = shift + np.int64(offsets[buckets[b]]), shift + np.int64(offsets[buckets[b] + 1])
-                spans[used, 0], spans[used, 1], spans[used, 2] = step, low, high
-                if high > low:
-                    used += 1
-                    met += high - low
-                    if ordered:
-                        prefetch(table, low * words)
-                    else:
-                        prefetch(places, low)
-            candidates += met
-            spent += met * (prices[1] if ordered else prices[2])
-            if spent > budget:
-                return found[:0], -1
+            ahead = _shell(asked, step, shifts, widths, starts, buckets, ahead)
+        for b in range(ahead):
+            prefetch(offsets, buckets[b, 1])
+        used = 0
+        for b in range(ahead):
+            step, bucket = buckets[b, 0], buckets[b, 1]
+            low, high = np.int64(offsets[bucket]), np.int64(offsets[bucket + 1])
+            if high == low:
+                continue
+            chunk = step % chunks
+            candidates += high - low
+            spent += (high - low) * (prices[1] if inline or chunk == 0 else prices[2])
+            low += max(chunk - 1, 0) * items
+            high += max(chunk - 1, 0) * items
+            spans[used, 0], spans[used, 1], spans[used, 2] = step, low, high
+            used += 1
+            if inline or chunk == 0:
+                table = codes if chunk == 0 else copies
+                for at in range(low, min(high, low + _FETCHED), max(1, 8 // words)):
+                    prefetch(table, at * words)
+            else:
+                prefetch(places, low)
+        if spent > budget:
+            return found[:0], -1
         for span in range(used):
             step, low, high = spans[span, 0], spans[span, 1], spans[span, 2]
             if inline or step % chunks == 0:
@@ -312,17 +319,20 @@ def probe(
                     )
                 continue
             for at in range(low, high):
-                wanted[waiting, 0], wanted[waiting, 1] = places[at], step
-                prefetch(codes, wanted[waiting, 0] * words)
+                place = np.int64(places[at])
+                prefetch(codes, place * words)
+                wanted[waiting] = step << 32 | place
                 waiting += 1
-                if waiting == STRETCH:
+                if waiting == 2 * STRETCH:
+                    # The older half has had time to arrive.
                     if count + STRETCH > len(found):
                         found = grown(found, count)
                     count, limit = _visit_places(
-                        codes, wanted, waiting, query, asked, alive, shifts, masks, k, limit, histogram, found, count
+                        codes, wanted, STRETCH, query, asked, alive, shifts, masks, k, limit, histogram, found, count
                     )
-                    waiting = 0
-        if count + STRETCH > len(found):
+                    wanted[:STRETCH] = wanted[STRETCH:]
+                    waiting = STRETCH
+        if count + 2 * STRETCH > len(found):
             found = grown(found, count)
         count, limit = _visit_places(
             codes, wanted, waiting, query, asked, alive, shifts, masks, k, limit, histogram, found, count

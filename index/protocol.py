@@ -9,7 +9,7 @@ of equal distances: it returns the k nearest and every further item at the k-th 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,17 @@ from numpy.typing import NDArray
 from .bits import Codes
 from .scan import KEY_BITS, KEY_MASK
 
+_KEY, _SHIFT = np.uint64(KEY_MASK), np.uint64(KEY_BITS)
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+
+class Plan(NamedTuple):
     """How a search was run: "scan", "bucket" or "multi-index-hash", and how many codes it compared."""
 
     method: str
     candidates: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would take a tenth of the time of a search
 class Hits:
     """Found items, by ascending distance, then ascending key."""
 
@@ -43,12 +44,12 @@ class Hits:
     @property
     def keys(self) -> NDArray[np.int64]:
         """`(n,)`"""
-        return (self.packed & np.uint64(KEY_MASK)).view(np.int64)
+        return (self.packed & _KEY).view(np.int64)
 
     @property
     def distances(self) -> NDArray[np.int32]:
         """`(n,)`"""
-        return (self.packed >> np.uint64(KEY_BITS)).astype(np.int32)
+        return (self.packed >> _SHIFT).astype(np.int32)
 
     def nearest(self, k: int) -> Hits:
         """The first `k` and what ties with the k-th."""

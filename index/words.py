@@ -33,6 +33,11 @@ def kernel(function: Callable[..., Any]) -> Any:
     return njit(nogil=True, cache=True)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """A part of a kernel, put in its place: a call with a dozen arrays costs as much as looking at a few codes."""
+    return njit(nogil=True, inline="always")(function)
+
+
 def _inline(function: Callable[..., Any]) -> Any:
     return intrinsic(function)
 
@@ -116,5 +121,7 @@ def as_words(wide: Codes, bits: int) -> Words:
 
 def as_query(code: Codes, bits: int) -> Query:
     """One code `(bits / 8,)` as the kernels take it."""
-    words = as_words(code if bits % 64 == 0 else padded(code[None, :], bits), bits)
-    return tuple(words) if len(words) in _UNROLLED else words
+    if bits % 64:
+        code = padded(code[None, :], bits)[0]
+    words: Words = code.view(np.uint32 if bits <= 32 else np.uint64)
+    return tuple(words) if bits <= 128 or len(words) in _UNROLLED else words

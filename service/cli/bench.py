@@ -1,0 +1,79 @@
+"""hammingbird bench"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .base import app, errors, friendly, print_json
+
+bench = typer.Typer(help="Measure this machine: searches side by side with other engines.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+
+_NO_LIMIT = 1 << 62
+_PEERS = ["faiss-multihash", "numpy", "usearch", "sqlite-vec", "lancedb"]
+
+
+def _say(line: str) -> None:
+    errors.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _show(report: object, as_json: bool) -> None:
+    from ..bench import Report
+
+    assert isinstance(report, Report)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        sys.stdout.write("\n".join(report.markdown()) + "\n")
+    if report.broken:
+        raise typer.Exit(1)
+
+
+@bench.command()
+@friendly
+def index(
+    items: Annotated[int, typer.Option(help="How many codes.", min=1000)] = 1_000_000,
+    bits: Annotated[int, typer.Option(help="Width of a code.")] = 64,
+    radius: Annotated[list[int] | None, typer.Option(help="Radius to search within; repeatable.")] = None,
+    k: Annotated[list[int] | None, typer.Option("-k", help="Nearest neighbours to search for; repeatable.")] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help=f"Other engine; repeatable; none for none. All: {', '.join(_PEERS)}.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each question and engine.")] = 10,
+    seed: Annotated[int, typer.Option(help="Of the codes, the queries and their order.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Exact Hamming search side by side. Example: hammingbird bench index --items 10000000 --bits 64
+
+    The codes are clustered as real ones are. Every engine answers the same queries, interleaved in one run on one core,
+    and every answer is compared with that of FAISS; one that should be exact and is not makes this command fail.
+    """
+    from functools import partial
+
+    from index.multihash import MultiHashIndex
+
+    from ..bench import IndexPeer, index_benchmark
+
+    wanted = _PEERS if peer is None else [name for name in peer if name != "none"]
+    for name in wanted:
+        if name not in _PEERS:
+            raise typer.BadParameter(f"there is no engine {name!r}; there are: {', '.join(_PEERS)}")
+    report = index_benchmark(
+        items=items,
+        bits=bits,
+        radii=radius or [0, 2, 4, 8],
+        ks=k or [10, 100],
+        peers=wanted,
+        seconds=seconds,
+        seed=seed,
+        ours=IndexPeer.maker(MultiHashIndex.build, "Hammingbird"),
+        also=[
+            IndexPeer.maker(partial(MultiHashIndex.build, inline_bytes=_NO_LIMIT), "Hammingbird, inline"),
+            IndexPeer.maker(partial(MultiHashIndex.build, hashed_from=_NO_LIMIT), "Hammingbird, scan"),
+        ],
+        say=_say,
+    )
+    _show(report, as_json)
