@@ -32,6 +32,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     OMP_NUM_THREADS=1 \
     OMP_WAIT_POLICY=passive \
+    NUMBA_CACHE_DIR=/data/.kernels \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONSAFEPATH=1 \
     PYTHONUNBUFFERED=1 \

@@ -15,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from .collection import Collection
 from .errors import CollectionExists, HammingIndexError, InvalidQuery, StoreDamaged, UnknownCollection
@@ -36,8 +37,10 @@ def check_name(name: str) -> None:
 class Catalogue:
     """Every collection under `root`. Safe to use from many threads."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, **tuning: Any) -> None:
+        """tuning: of every collection's index and upkeep, see `Live`."""
         self._root = root
+        self._tuning = tuning
         self._lock = threading.Lock()
         self._open: dict[str, Collection] = {}
         self.damaged: dict[str, str] = {}
@@ -50,7 +53,7 @@ class Catalogue:
                 self.unknown.append(entry.name)
             else:
                 try:
-                    self._open[entry.name] = Collection(entry / STORE_FILE)
+                    self._open[entry.name] = Collection(entry / STORE_FILE, **tuning)
                 except HammingIndexError as error:
                     self.damaged[entry.name] = str(error)
 
@@ -89,7 +92,7 @@ class Catalogue:
                 raise
             _sync(self._root)
             try:
-                self._open[config.name] = Collection(target / STORE_FILE)
+                self._open[config.name] = Collection(target / STORE_FILE, **self._tuning)
             except BaseException:
                 shutil.rmtree(target, ignore_errors=True)
                 raise

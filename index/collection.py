@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from . import filters
 from .answer import Page
@@ -27,6 +28,7 @@ from .errors import (
 )
 from .items import Item, check_id
 from .live import Live
+from .pairs import AllPairs
 from .query import Query, answer
 from .records import CollectionConfig, ModelKey, PutResult, Report, Request
 from .rerank import Logits, check_logits
@@ -285,6 +287,19 @@ class Collection:
         query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only)
         with self._live.state() as (reader, snapshot):
             return answer(reader, snapshot, self._selections, query, self.name)
+
+    def all_pairs(self, radius: int, *, threads: int = 2) -> tuple[NDArray[np.int64], AllPairs]:
+        """The pairs and groups of items within `radius` of each other, of the present state, and the items' keys.
+
+        Places in the result are places in the keys `(n,)`; `ids` names them. Raises `InvalidQuery`.
+        """
+        keys, codes = self._live.snapshot.contents()
+        return keys, AllPairs(self.bits, codes, radius, threads=threads)
+
+    def ids(self, keys: Sequence[int]) -> dict[int, str]:
+        """The ids of those of `keys` that are still stored."""
+        with self._live.state() as (reader, _):
+            return {key: id for id, key in reader.ids(keys, after=None, limit=len(keys))}
 
     def check(self) -> Report:
         """Verify the store's own checksums and that memory holds exactly what the store does."""

@@ -78,6 +78,13 @@ class Buckets:
             np.empty(0, word_type(bits)),
         )
 
+    @classmethod
+    def single(cls, bits: int) -> Self:
+        """One chunk of no bits, so one bucket, which holds everything."""
+        nothing = np.zeros(1, np.int64)
+        places, copies = np.empty(0, np.uint32), np.empty(0, word_type(bits))
+        return cls(nothing, nothing, nothing, np.empty(2, np.uint32), places, copies)
+
     def offsets_of(self, chunk: int) -> NDArray[np.uint32]:
         """`(2**width + 1,)`, where each bucket of `chunk` begins and the last ends."""
         start = int(self.starts[chunk])

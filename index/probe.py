@@ -100,7 +100,7 @@ def binomial(n: int, k: int) -> Any:
 
 
 @kernel
-def _masks(shifts: Integers, widths: Integers) -> Any:
+def masks_of(shifts: Integers, widths: Integers) -> Any:
     """`(m, 2)`: the bits of each chunk in the word where it begins, and in the next."""
     masks = np.zeros((len(shifts), 2), np.uint64)
     for j in range(len(shifts)):
@@ -113,7 +113,7 @@ def _masks(shifts: Integers, widths: Integers) -> Any:
 
 
 @kernel
-def _first_met(codes: Words, at: int, asked: Words, shifts: Integers, masks: Integers, step: int) -> Any:
+def first_met(codes: Words, at: int, asked: Words, shifts: Integers, masks: Integers, step: int) -> Any:
     """Whether no step before `step` has met the code at `at`."""
     words, chunks = len(asked), len(shifts)
     for j in range(chunks):
@@ -173,7 +173,7 @@ def _visit_stretch(
         return count, limit
     for at in range(low, high):
         distance = distance_at(table, at, query)
-        if distance <= limit and _first_met(table, at, asked, shifts, masks, step):
+        if distance <= limit and first_met(table, at, asked, shifts, masks, step):
             place = np.int64(to_place[at]) if len(to_place) > 0 else at
             if counts(alive, place):
                 found[count] = packed(distance, place)
@@ -205,7 +205,7 @@ def _visit_places(
         distance = distance_at(codes, place, query)
         if (
             distance <= limit
-            and _first_met(codes, place, asked, shifts, masks, wanted[at] >> 32)
+            and first_met(codes, place, asked, shifts, masks, wanted[at] >> 32)
             and counts(alive, place)
         ):
             found[count] = packed(distance, place)
@@ -246,7 +246,7 @@ def probe(
     asked = np.empty(words, codes.dtype)  # a tuple cannot be indexed fast by a number that is not fixed
     for w in range(words):
         asked[w] = query[w]
-    masks = _masks(shifts, widths)
+    masks = masks_of(shifts, widths)
     found, count, limit = np.empty(4 * STRETCH, np.uint64), 0, radius
     histogram = np.zeros(radius + 2, np.int64)
     nowhere = places[:0]
@@ -254,7 +254,8 @@ def probe(
     spans = np.empty((64, 3), np.int64)  # step, from, to
     wanted = np.empty(2 * STRETCH, np.int64)
     waiting = 0
-    spent, candidates, done = 0.0, 0, -1
+    candidates: Any = 0
+    spent, done = 0.0, -1
     while done < radius:
         last = radius if k == 0 else done + 1
         # What is ahead is priced before any of it is touched: first the number of buckets, then their sizes.

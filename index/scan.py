@@ -2,7 +2,7 @@
 
 Codes are taken in blocks that stay in the nearest cache. The least distance in a block is found with vector
 instructions alone, and only a block, and in it a stretch, that holds something near enough is looked at code by code.
-For many queries each block is read once from memory and compared with all of them, four at a time.
+For many queries each block is read once from memory and compared with all of them, two at a time.
 """
 
 from __future__ import annotations
@@ -101,21 +101,32 @@ def least(block: Words, query: Query) -> Any:
 
 
 @kernel
-def _least_of_four(block: Words, a: Query, b: Query, c: Query, d: Query) -> Any:
+def _least_of_two(columns: Words, a: Query, b: Query) -> Any:
+    """As `least`, for two queries, of a block whose codes stand in columns: all their first words, then all second."""
     words = len(a)
+    size = len(columns) // words
     least_a = np.int64(1 << 30)
-    least_b, least_c, least_d = least_a, least_a, least_a
-    for i in range(len(block) // words):
-        to_a, to_b, to_c, to_d = np.int64(0), np.int64(0), np.int64(0), np.int64(0)
+    least_b = least_a
+    for i in range(size):
+        to_a, to_b = np.int64(0), np.int64(0)
         for w in range(words):
-            word = block[i * words + w]
+            word = columns[w * size + i]
             to_a += popcount(word ^ a[w])
             to_b += popcount(word ^ b[w])
-            to_c += popcount(word ^ c[w])
-            to_d += popcount(word ^ d[w])
         least_a, least_b = min(least_a, to_a), min(least_b, to_b)
-        least_c, least_d = min(least_c, to_c), min(least_d, to_d)
-    return least_a, least_b, least_c, least_d
+    return least_a, least_b
+
+
+@kernel
+def _in_columns(block: Words, words: int, columns: Words) -> Any:
+    """The block with its codes in columns, in the memory of `columns`; itself, where a code is one word."""
+    if words == 1:
+        return block
+    size = len(block) // words
+    for w in range(words):
+        for i in range(size):
+            columns[w * size + i] = block[i * words + w]
+    return columns[: len(block)]
 
 
 @kernel
@@ -170,21 +181,17 @@ def scan_many(
     count, limit = np.zeros(asked, np.int64), np.full(asked, radius, np.int64)
     histogram = np.zeros((asked, radius + 2), np.int64)
     nearest = np.empty(asked, np.int64)
+    room = np.empty(BLOCK * words if words > 1 else 0, codes.dtype)
     for start in range(0, items, BLOCK):
         block = codes[start * words : min(start + BLOCK, items) * words]
-        q = 0
-        while q + 4 <= asked:
-            nearest[q], nearest[q + 1], nearest[q + 2], nearest[q + 3] = _least_of_four(
-                block,
-                query_at(queries, q, like),
-                query_at(queries, q + 1, like),
-                query_at(queries, q + 2, like),
-                query_at(queries, q + 3, like),
+        columns = _in_columns(block, words, room)
+        for q in range(0, asked - 1, 2):
+            nearest[q], nearest[q + 1] = _least_of_two(
+                columns, query_at(queries, q, like), query_at(queries, q + 1, like)
             )
-            q += 4
-        while q < asked:
-            nearest[q] = least(block, query_at(queries, q, like))
-            q += 1
+        if asked % 2:
+            last = query_at(queries, asked - 1, like)
+            nearest[asked - 1], _ = _least_of_two(columns, last, last)
         for q in range(asked):
             if nearest[q] <= limit[q]:
                 if count[q] + BLOCK > len(found[q]):

@@ -7,6 +7,7 @@ a tuple of words where there are few, so that the compiler knows their number an
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 
 from .bits import Codes
 
+log = logging.getLogger("hammingbird.index")
+
 Words = NDArray[Any]
 """Flat words of n codes, `(n * words,)`, uint32 or uint64."""
 Query = Any
@@ -30,7 +33,12 @@ _UNROLLED = (1, 2, 4)
 
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiled when it is first called, kept on disk, and run without the interpreter's lock."""
-    return njit(nogil=True, cache=True)(function)
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        # Nowhere to keep it: neither beside the source, nor in the user's cache, nor in NUMBA_CACHE_DIR.
+        log.warning("kernel %s is compiled anew at every start; set NUMBA_CACHE_DIR to a folder", function.__name__)
+        return njit(nogil=True)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

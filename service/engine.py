@@ -32,7 +32,7 @@ class Engine:
         self.settings = settings
         self._directory = DataDirectory(settings.data_dir)
         self.registry = Registry(settings.data_dir / "models")
-        self.catalogue = Catalogue(settings.data_dir / "collections")
+        self.catalogue = Catalogue(settings.data_dir / "collections", inline_bytes=settings.inline_index_bytes)
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -66,4 +68,10 @@ def run(host: str, port: int, data_dir: Path) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
-    Server(config).run()
+    # The search kernels are compiled once for a processor; in a process of its own that delays no request.
+    warming = subprocess.Popen([sys.executable, "-P", "-m", "index.warm"], stdout=subprocess.DEVNULL)
+    try:
+        Server(config).run()
+    finally:
+        warming.kill()
+        warming.wait()
