@@ -129,18 +129,19 @@ class Collection:
                 f"collection {self.name!r} holds codes of {self.bits} bits: {len(ids)} ids need an array "
                 f"({len(ids)}, {self.bits // 8}); got {codes.shape}"
             )
-        for position, id in enumerate(ids):
-            # What is plain and short is right; only the rest is looked at closely.
-            if not (id.isascii() and 0 < len(id) < 128 and "\0" not in id):
+        # Where all ids are plain and short they are right; only otherwise each is looked at.
+        together = "".join(ids)
+        if not (together.isascii() and "\0" not in together and all(ids) and max(map(len, ids), default=0) < 128):
+            for position, id in enumerate(ids):
                 self._check(id, self.bits, position)
-        size, data = self.bits // 8, np.ascontiguousarray(codes).tobytes()
-        latest = dict(zip(ids, (data[at : at + size] for at in range(0, len(data), size)), strict=True))
+        rows: list[Any] = np.ascontiguousarray(codes).view(np.dtype((np.void, self.bits // 8))).ravel().tolist()
+        latest = dict(zip(ids, rows, strict=True))
 
         def step(transaction: Transaction) -> PutResult:
             return _stored(
                 transaction,
                 latest,
-                lambda new: transaction.insert_codes(new, [latest[id] for id in new]),
+                lambda new: transaction.insert_codes(new, list(map(latest.__getitem__, new))),
                 lambda id: (b"", latest[id]),
             )
 

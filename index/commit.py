@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from .errors import StoreFull
 from .store import Store
@@ -23,6 +23,7 @@ class _Slot(Generic[T]):
 
     def __init__(self, step: Callable[[Transaction], T]) -> None:
         self.step = step
+        self.woken = threading.Event()
         self.done = False
         self.result: T
         self.error: BaseException | None = None
@@ -41,45 +42,68 @@ class GroupCommit:
         self._store = store
         self._publish = publish
         self._gathering = threading.Lock()
-        self._waiting: list[_Slot[object]] = []
-        self.writing = threading.RLock()
+        self._waiting: list[_Slot[Any]] = []
+        self._led = False  # whether somebody writes, or is about to; the others gather meanwhile
+        self.writing = threading.Lock()
         """Held while a transaction runs; who holds it sees the store and what was published in step."""
 
     def run(self, step: Callable[[Transaction], T]) -> T:
         """The result of `step`, when what it did is on disk. What it raises is raised, and then it did nothing."""
         slot = _Slot(step)
         with self._gathering:
-            self._waiting.append(slot)  # type: ignore[arg-type]
-        with self.writing:
-            if not slot.done:
+            self._waiting.append(slot)
+            leads, self._led = not self._led, True
+        if not leads:
+            slot.woken.wait()
+        if not slot.done:
+            self._lead()
+        return slot.answer()
+
+    def run_holding(self, step: Callable[[Transaction], T]) -> T:
+        """As `run`, alone; for a caller who holds `writing`."""
+        slot = _Slot(step)
+        self._write([slot])
+        return slot.answer()
+
+    def _lead(self) -> None:
+        """Write what has gathered, wake those it belongs to, and let the next of those who came meanwhile lead."""
+        slots: list[_Slot[Any]] = []
+        try:
+            with self.writing:
                 with self._gathering:
                     slots, self._waiting = self._waiting, []
                 self._write(slots)
-        return slot.answer()
+        finally:
+            with self._gathering:
+                self._led = bool(self._waiting)
+                for slot in [*slots, *self._waiting[:1]]:
+                    slot.woken.set()
 
-    def _write(self, slots: list[_Slot[object]]) -> None:
+    def _write(self, slots: list[_Slot[Any]]) -> None:
         try:
             with self._store.transaction() as transaction:
                 for slot in slots:
                     _attempt(slot, transaction)
-                change = transaction.change() if transaction.changes else None
+                change = transaction.change if transaction.changes else None
             if change is not None:
                 self._publish(change)
         except StoreFull as error:
-            if len(slots) > 1:
+            if len(slots) == 1:
+                slots[0].error = error
+            else:
                 for slot in slots:
                     self._write([slot])
-                return
-            _fail(slots, error)
         except BaseException as error:
-            _fail(slots, error)
+            for slot in slots:
+                slot.error = slot.error or error
             if not isinstance(error, Exception):
                 raise
-        for slot in slots:
-            slot.done = True
+        finally:
+            for slot in slots:
+                slot.done = True
 
 
-def _attempt(slot: _Slot[object], transaction: Transaction) -> None:
+def _attempt(slot: _Slot[Any], transaction: Transaction) -> None:
     slot.error = None
     try:
         with transaction.step():
@@ -88,8 +112,3 @@ def _attempt(slot: _Slot[object], transaction: Transaction) -> None:
         if not transaction.open:  # SQLite gave up all of it, so none of the steps before stands either
             raise
         slot.error = error
-
-
-def _fail(slots: list[_Slot[object]], error: BaseException) -> None:
-    for slot in slots:
-        slot.error = slot.error or error

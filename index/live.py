@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from . import sidecar
 from .bits import Codes
 from .commit import GroupCommit
-from .errors import StoreFull, StoreUnavailable
+from .errors import StoreUnavailable
 from .multihash import INLINE_BYTES, MultiHashIndex
 from .reader import Reader
 from .snapshot import MERGE_AT, MERGE_SHARE, Snapshot
@@ -152,37 +152,43 @@ class Live:
                 keeps_copy = len(self.snapshot) >= self._copy_from
                 self._store.records_removed = self._store.records_removed or keeps_copy
                 earlier = self.snapshot
-            keys, codes = self._rebase(earlier)
+            keys, codes = earlier.contents()
+            base = MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes)
+            with self._commits.writing:
+                self._replace(earlier, base)
             if keeps_copy and not self._closed:
-                self._save(earlier.sequence, keys, codes)
+                saved = self._save(earlier.sequence, keys, codes)
+                with self._commits.writing:
+                    if saved and not self._closed:
+                        self._commits.run_holding(lambda transaction: transaction.forget_removed(earlier.sequence))
 
-    def _rebase(self, earlier: Snapshot) -> tuple[NDArray[np.int64], Codes]:
-        """Put what is there now on a new base made of `earlier`; returns the contents of that."""
-        keys, codes = earlier.contents()
-        base = MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes)
-        with self._commits.writing, self._published:
+    def _replace(self, earlier: Snapshot, base: MultiHashIndex) -> None:
+        """Put what is there now on a new base made of `earlier`. The caller holds the writers' lock."""
+        with self._published:
             self.snapshot = self.snapshot.rebased(earlier, base)
-        return keys, codes
 
-    def _save(self, sequence: int, keys: NDArray[np.int64], codes: Codes) -> None:
+    def _save(self, sequence: int, keys: NDArray[np.int64], codes: Codes) -> bool:
+        """Save a copy of the codes; says whether that worked."""
         try:
             sidecar.save(self._folder, sidecar.Copy(sequence, int(keys[-1]) if len(keys) else 0, keys, codes))
-            self.commit(lambda transaction: transaction.forget_removed(sequence))
-        except (OSError, StoreFull, StoreUnavailable) as error:
+        except OSError as error:
             # The start will be slower, no more: a copy that is old or missing is made up for from the store.
             log.warning("collection %s: the copy of the codes was not saved: %s", self._folder.name, error)
+            return False
+        return True
 
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted: the store rewritten, and a copy of what is left. Writers wait."""
         with self._merging, self._commits.writing:
-            keys, codes = self._rebase(self.snapshot)
+            earlier = self.snapshot
+            keys, codes = earlier.contents()
+            self._replace(earlier, MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes))
             sidecar.discard(self._folder)
             self._store.records_removed = False
-            self.commit(lambda transaction: transaction.forget_removed(transaction.sequence))
+            self._commits.run_holding(lambda transaction: transaction.forget_removed(transaction.sequence))
             self._store.compact()
             if len(keys) >= self._copy_from:
-                self._store.records_removed = True
-                self._save(self.snapshot.sequence, keys, codes)
+                self._store.records_removed = self._save(self.snapshot.sequence, keys, codes)
 
     def bytes_on_disk(self) -> int:
         """Size of the store, its log and the copy."""

@@ -18,8 +18,8 @@ from .multihash import INLINE_BYTES, MultiHashIndex
 from .protocol import Hits, Plan
 from .transaction import Change
 
-MERGE_AT = 4096
-"""Fewest changes for which a new base is made; a scan of so many takes a microsecond."""
+MERGE_AT = 16_384
+"""Fewest changes for which a new base is made; a scan of so many takes some microseconds."""
 MERGE_SHARE = 8
 """A new base is made at once when more than 1/8 of the base has changed, and in a quiet moment for less."""
 

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +27,9 @@ from .reader import seal_of
 
 KEPT_REQUESTS_S = 24 * 3600
 """How long an idempotency key is remembered: longer than any client goes on retrying."""
+
+_ROWS = 250
+"""Rows of one statement: to store many at once takes half the time of storing each, and there it levels off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +126,14 @@ class Transaction:
     def insert_codes(self, ids: Sequence[str], codes: Sequence[bytes]) -> None:
         """Store new items that are a code and nothing else. Raises as `insert` does."""
         self._touched = True
-        first, crc = self._first_key + len(self._codes), zlib.crc32
-        self._db.executemany(
-            "INSERT INTO items (key, id, code, seal, digest) VALUES (?, ?, ?, ?, x'')",
-            [
-                (key, id, code, crc(code, crc(id.encode(), key & 0xFFFFFFFF)))
-                for key, (id, code) in enumerate(zip(ids, codes, strict=True), start=first)
-            ],
-        )
+        keys = range(self._first_key + len(self._codes), self._first_key + len(self._codes) + len(ids))
+        # As `seal_of`, without a line of Python for each.
+        seals = map(zlib.crc32, codes, map(zlib.crc32, map(str.encode, ids), keys))
+        values = list(chain.from_iterable(zip(keys, ids, codes, seals, strict=True)))
+        for start in range(0, len(values), 4 * _ROWS):
+            part = values[start : start + 4 * _ROWS]
+            rows = ", ".join(["(?, ?, ?, ?, x'')"] * (len(part) // 4))
+            self._db.execute(f"INSERT INTO items (key, id, code, seal, digest) VALUES {rows}", part)
         self._codes += codes
 
     def remove(self, gone: Sequence[Known]) -> None:
@@ -170,7 +175,7 @@ class Transaction:
         """Bring the state up to date with the changes."""
         if not self._touched:
             return
-        change = self.change()
+        change = self.change
         contents = self._contents
         if len(change.added):
             contents += contents_of(change.added, change.codes)
@@ -181,8 +186,9 @@ class Transaction:
             (self.sequence, len(change.added), len(change.added) - len(change.removed), signed(contents)),
         )
 
+    @cached_property
     def change(self) -> Change:
-        """What has been done so far."""
+        """What has been done; asked for when all is."""
         keys = range(self._first_key, self._first_key + len(self._codes))
         return Change(
             self.sequence,

@@ -108,7 +108,7 @@ def _answered(rows: Iterable[Row]) -> list[str]:
         )
         for row in rows
     )
-    return _table(_HEAD, cells)
+    return table(_HEAD, cells)
 
 
 def _built(builds: Iterable[Build]) -> list[str]:
@@ -116,10 +116,10 @@ def _built(builds: Iterable[Build]) -> list[str]:
         (one.contestant, f"{one.items:,}", str(one.bits), f"{one.bytes_per_item:.1f}", f"{one.seconds:.2f}")
         for one in builds
     )
-    return _table(_BUILT, cells)
+    return table(_BUILT, cells)
 
 
-def _table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
+def table(head: str, rows: Iterable[Sequence[str]]) -> list[str]:
     """The first column is text, all others are numbers."""
     aligned = ["---"] + ["---:"] * head.count("|")
     return [f"| {head} |", *(f"| {' | '.join(cells)} |" for cells in (aligned, *rows))]

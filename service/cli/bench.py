@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -77,3 +78,25 @@ def index(
         say=_say,
     )
     _show(report, as_json)
+
+
+@bench.command()
+@friendly
+def store(
+    items: Annotated[int, typer.Option(help="How many codes.", min=100_000)] = 1_000_000,
+    bits: Annotated[int, typer.Option(help="Width of a code.")] = 64,
+    radius: Annotated[int, typer.Option(help="Radius of the groups.", min=0)] = 3,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to store; on the disk to be measured.", exists=True, file_okay=False)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the codes.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Storing, starting and grouping, in process and over HTTP. Example: hammingbird bench store --items 10000000"""
+    from ..bench.store import store_benchmark
+
+    report = store_benchmark(items=items, bits=bits, radius=radius, seed=seed, folder=folder, say=_say)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        sys.stdout.write("\n".join(report.markdown()) + "\n")
