@@ -12,7 +12,6 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from .readers import Found
 
@@ -23,6 +22,8 @@ _SHORTEST = 40
 
 def digits() -> Found:
     """scikit-learn's 1,797 real handwritten digits, 8 x 8, 16 grey levels spread over 0..255."""
+    from sklearn.datasets import load_digits  # here, as it is slow to import and seldom needed
+
     data = load_digits()
     images = np.round(data.images * (255 / 16)).astype(np.uint8)[:, :, :, None]
     ids = [f"digit-{place:04d}" for place in range(len(images))]

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 from torch import Tensor, nn
 
 from .errors import ArtefactDamaged, DataError, InvalidInput
 from .images import fit_image
 from .readers import Items
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 MAX_SIDE = 256
 MAX_DIM = 65_536
@@ -227,6 +229,9 @@ class TextInput(InputSpec):
 
     @staticmethod
     def _vectorizer(**options: Any) -> TfidfVectorizer:
+        # Imported here, as it takes longer than all the rest of a start, and only texts need it.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         # Underscores part words, so that a query in plain words finds `read_lines`.
         return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, token_pattern=r"[^\W_]{2,}", **options)
 

@@ -16,6 +16,7 @@ from .engine import Engine
 from .jobs import JobStore, Runner
 from .limits import BodyLimits
 from .observability import Metrics, Observe
+from .opening import Opening
 from .routes import collections, create, health, ingest, jobs, models, search
 from .settings import Settings
 
@@ -27,10 +28,13 @@ exactly. Every error is an RFC 9457 problem that says what was wrong and what to
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service over `settings.data_dir`. Raises `DataDirectoryError` where that cannot be used."""
+def create_app(settings: Settings | None = None, opening: Opening | None = None) -> FastAPI:
+    """The service over `settings.data_dir`. Raises `DataDirectoryError` where that cannot be used.
+
+    opening: of that directory, where it has begun.
+    """
     settings = settings or Settings()
-    engine = Engine(settings)
+    engine = Engine(settings, opening)
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
         engine.registry,

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from index import Catalogue, Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
+from index import Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
 from models.base import Model, capabilities, families
 from models.errors import InvalidInput, ModelsError
 from models.registry import Entry, Registry
 
 from .codecs import decode, from_bytes
-from .datadir import DataDirectory
 from .errors import CapabilityMissing, InUse, InvalidRequest
+from .opening import Opening
 from .schemas import Input
 from .settings import Settings
 
@@ -27,12 +27,13 @@ from .settings import Settings
 class Engine:
     """Everything that the service does, over one data directory. Safe to use from many threads."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Lock and open the data directory. Raises `DataDirectoryError`."""
+    def __init__(self, settings: Settings, opening: Opening | None = None) -> None:
+        """Lock and open the data directory, unless that has begun. Raises `DataDirectoryError`."""
         self.settings = settings
-        self._directory = DataDirectory(settings.data_dir)
+        opening = opening or Opening(settings)
+        self._directory = opening.directory
         self.registry = Registry(settings.data_dir / "models")
-        self.catalogue = Catalogue(settings.data_dir / "collections", inline_bytes=settings.inline_index_bytes)
+        self.catalogue = opening.catalogue()
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 

@@ -40,17 +40,21 @@ def check_free(host: str, port: int) -> None:
 
 def run(host: str, port: int, data_dir: Path) -> None:
     """Serve until a signal ends it; requests in flight are finished."""
+    from ..opening import Opening
+
+    check_free(host, port)
+    settings = settings_for(data_dir, host=host, port=port)
+    opening = Opening(settings)  # goes on beside the imports
+
     import torch
     import uvicorn
 
     from ..app import create_app
     from ..observability import configure_logging
 
-    check_free(host, port)
-    settings = settings_for(data_dir, host=host, port=port)
     torch.set_num_threads(settings.threads)
     configure_logging(settings.log_level)
-    app = create_app(settings)
+    app = create_app(settings, opening)
 
     class Server(uvicorn.Server):
         """Tells the application of a stop at once, so that endless streams do not use up the grace time."""
