@@ -1,20 +1,23 @@
 """Body limits for every route: a size and a time to arrive in.
 
 uvicorn itself waits for a body for ever and takes one of any size. Both refusals are problems, and close the
-connection, since what remains of the body is not read.
+connection, since what remains of the body is not read. A stream to be ingested is stored while it comes: it may be of
+any length, as long as it keeps coming.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .errors import problem
 from .settings import Settings
 
 STREAMED = "application/x-ndjson"
-"""Bodies of this type have no size, and the time limit is between one part and the next."""
+"""A body of this type that goes to /ingest has no size, and the time limit is between one part and the next."""
 
 
 class BodyLimits:
@@ -29,14 +32,14 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        declared = headers.get(b"content-length", b"0")
-        # A stream may be of any length, as it is stored while it comes; what counts is that it keeps coming.
-        streamed = headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == STREAMED.encode()
-        if not streamed and declared.isdigit() and int(declared) > self._most:
+        headers = Headers(scope=scope)
+        declared = headers.get("content-length", "0")
+        streamed = scope["method"] == "POST" and scope["path"] == "/ingest" and media_type(headers) == STREAMED
+        if not streamed and declared.isdecimal() and int(declared) > self._most:
             await self._too_large(scope, receive, send)
             return
-        deadline = asyncio.get_running_loop().time() + self._timeout
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._timeout
         seen = 0
         done = False
 
@@ -44,6 +47,8 @@ class BodyLimits:
             nonlocal deadline, seen, done
             if done:  # what comes now is a disconnect, which may take as long as the reply
                 return await receive()
+            if streamed:
+                deadline = clock() + self._timeout
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
@@ -51,7 +56,6 @@ class BodyLimits:
                 raise _TooSlow from None
             done = not message.get("more_body", False)
             if streamed:
-                deadline = asyncio.get_running_loop().time() + self._timeout
                 return message
             seen += len(message.get("body", b""))
             if seen > self._most:
@@ -62,15 +66,22 @@ class BodyLimits:
             await self._app(scope, limited, send)
         except _TooLarge:
             await self._too_large(scope, receive, send)
+        except ClientDisconnect:
+            return  # nobody is left to answer
         except _TooSlow:
-            reply = problem(
-                408,
-                "body-timeout",
-                "The body came too slowly",
-                f"the body had not arrived after {self._timeout:g} s (body_timeout_s); send less, or faster",
-                headers={"connection": "close"},
+            await self._too_slow(scope, receive, send, streamed)
+
+    async def _too_slow(self, scope: Scope, receive: Receive, send: Send, streamed: bool) -> None:
+        limit = f"{self._timeout:g} s (body_timeout_s)"
+        if streamed:
+            detail = (
+                f"nothing more of the stream came for {limit}; what was stored of it stays, so where every line has "
+                "an id, send all of it again"
             )
-            await reply(scope, receive, send)
+        else:
+            detail = f"the body had not arrived after {limit}; send less, or faster"
+        reply = problem(408, "body-timeout", "The body came too slowly", detail, headers={"connection": "close"})
+        await reply(scope, receive, send)
 
     async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:
         reply = problem(
@@ -81,6 +92,11 @@ class BodyLimits:
             headers={"connection": "close"},
         )
         await reply(scope, receive, send)
+
+
+def media_type(headers: Headers) -> str:
+    """The type of the body, without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 class _TooLarge(BaseException):

@@ -117,6 +117,7 @@ class SearchOptions(Strict):
     filter: dict[str, Any] | None = Field(
         None,
         description="payload conditions: {field: value}, $eq $ne $gt $gte $lt $lte $in $nin $exists, $and $or $not",
+        examples=[{"label": 7}, {"price": {"$gte": 10, "$lt": 20}, "$or": [{"tags": "new"}, {"author.name": "Ann"}]}],
     )
     rerank: Literal["none", "soft"] = Field(
         "none", description="soft: order what was found by the distance of the query's real logits from the stored bits"
@@ -291,7 +292,9 @@ class DeleteRequest(Strict):
     """Which items to delete: exactly one of these."""
 
     ids: list[str] | None = Field(None, min_length=1, max_length=MOST, fail_fast=True)
-    filter: dict[str, Any] | None = Field(None, description="payload conditions, as for /search; {} means all")
+    filter: dict[str, Any] | None = Field(
+        None, description="payload conditions, as for /search; {} means all", examples=[{"label": 7}]
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:

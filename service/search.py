@@ -6,10 +6,12 @@ import time
 from collections.abc import Sequence
 
 from index import Codes, Collection, Hit, Logits, to_hex
+from index.errors import HammingIndexError
+from models.errors import ModelsError
 
 from . import schemas
 from .engine import Engine
-from .errors import InvalidRequest, TooLarge, pointer
+from .errors import InvalidRequest, ServiceError, TooLarge, pointer
 from .schemas import ModelInfo, SearchOptions, SearchReply, SearchRequest
 
 DEFAULT_K = 10
@@ -32,8 +34,14 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Sear
         )
     replies: list[SearchReply] = []
     hits = 0
-    for request in requests:
-        replies.append(search(engine, request))
+    for place, request in enumerate(requests):
+        try:
+            replies.append(search(engine, request))
+        except (ServiceError, HammingIndexError, ModelsError) as error:
+            error.args = (f"search {place}: {error}",)
+            if isinstance(error, ServiceError):
+                error.errors = [(pointer("searches", place) + at, detail) for at, detail in error.errors]
+            raise
         hits += len(replies[-1].hits)
         if hits > engine.settings.max_batch_hits:
             raise TooLarge(

@@ -59,7 +59,16 @@ def collections(engine: EngineDep) -> CollectionList:
 
 @router.post("", status_code=201)
 def create(
-    body: Annotated[CollectionRequest, Body(examples=[{"name": "ready-made", "bits": 256}])], engine: EngineDep
+    body: Annotated[
+        CollectionRequest,
+        Body(
+            examples=[
+                {"name": "ready-made", "bits": 256},
+                {"name": "my-photos", "model": "digits-hash", "indexes": ["label", "author.name"]},
+            ]
+        ),
+    ],
+    engine: EngineDep,
 ) -> CollectionInfo:
     """An empty collection, for a model's codes or, with `bits` alone, for ready-made ones."""
     return _info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes))
@@ -116,7 +125,12 @@ def delete_item(collection: str, id: str, engine: EngineDep) -> DeleteReply:
 
 @router.post("/{collection}/delete")
 def delete_items(
-    collection: str, body: Annotated[DeleteRequest, Body(examples=[{"ids": ["a1", "a2"]}])], engine: EngineDep
+    collection: str,
+    body: Annotated[
+        DeleteRequest,
+        Body(examples=[{"ids": ["a1", "a2"]}, {"filter": {"source": {"$in": ["old-scanner", "test"]}}}]),
+    ],
+    engine: EngineDep,
 ) -> DeleteReply:
     """Delete items by id, or all that match a filter; says how many of them there were."""
     found = engine.catalogue.get(collection)

@@ -17,7 +17,7 @@ from ..dependencies import EngineDep
 from ..engine import Engine
 from ..errors import InvalidRequest, UnsupportedMedia
 from ..examples import DIGIT
-from ..limits import STREAMED
+from ..limits import STREAMED, media_type
 from ..schemas import IngestReply, IngestRequest
 from ..stream import LineIngest
 
@@ -37,7 +37,13 @@ _BODY: dict[str, Any] = {
                 "example": _EXAMPLE,
             },
             STREAMED: {
-                "schema": {"type": "string", "description": "one item a line, as in `items`; any number of lines"},
+                "schema": {
+                    "type": "string",
+                    "description": "one item a line, as in `items`: any number of lines, each of at most the size of "
+                    "a body of another type (`max_body_bytes`). They are stored as they come, and the reply comes at "
+                    "the end; where a line is refused, those before it are stored. `collection`, and for a new one "
+                    "`model`, stand in the URL; there is no `Idempotency-Key`, so give every line an id",
+                },
                 "example": '{"id": "a1", "code": "9f3a5c0e11d2b784"}\n{"id": "a2", "code": "9f3a5c0e11d2b785"}\n',
             },
             "multipart/form-data": {
@@ -68,7 +74,7 @@ async def ingest(
     request: Request,
     engine: EngineDep,
     on_error: Annotated[
-        Literal["refuse", "skip"], Query(description="refuse the batch, or skip what is bad")
+        Literal["refuse", "skip"], Query(description="refuse what is bad, or leave it out and list it")
     ] = "refuse",
     collection: Annotated[str | None, Query(description="for application/x-ndjson: where to store")] = None,
     model: Annotated[str | None, Query(description="for application/x-ndjson: where the collection is new")] = None,
@@ -77,8 +83,11 @@ async def ingest(
         Header(min_length=1, max_length=255, description="the same request with it has one effect"),
     ] = None,
 ) -> IngestReply:
-    """Store items. A 2xx means that they are on disk and that the next search finds them."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    """Store items. A 2xx means that they are on disk and that the next search finds them.
+
+    JSON and files: all or nothing, unless `on_error=skip`. Lines of any number come as application/x-ndjson.
+    """
+    kind = media_type(request.headers)
     if kind == "application/json":
         body = await request.body()
         return await run_in_threadpool(_from_json, engine, body, on_error == "skip", idempotency_key)

@@ -207,6 +207,158 @@ def test_deleting_a_collection_during_an_ingest_is_a_404(client: TestClient, mon
     assert_problem(client.post("/ingest", json=body), 404, "unknown-collection")
 
 
+# -- payload fields, room on disk and in memory --------------------------------------------------------------------
+
+
+def filled(client: TestClient, count: int, **options: object) -> None:
+    """A collection `many` of 64-bit codes with a payload each."""
+    assert client.post("/collections", json={"name": "many", "bits": 64, **options}).status_code == 201
+    for start in range(0, count, 5000):
+        items = [
+            {
+                "id": f"m{place:06d}",
+                "code": f"{place * 2654435761 % 2**64:016x}",
+                "payload": {"n": place, "odd": place % 2},
+            }
+            for place in range(start, min(start + 5000, count))
+        ]
+        assert client.post("/ingest", json={"collection": "many", "items": items}).status_code == 200
+
+
+def test_fields_are_indexed_and_answers_stay_the_same(client: TestClient) -> None:
+    """With a collection or later, however often; a filter finds the same with an index as without."""
+    filled(client, 200, indexes=["n", "n", "author.name"])
+    assert client.get("/collections/many").json()["indexes"] == ["author.name", "n"]
+    search = {"collection": "many", "query": {"code": "00" * 8}, "k": 50, "filter": {"odd": 1, "n": {"$gte": 50}}}
+    before = client.post("/search", json=search).json()["hits"]
+    for _ in range(3):
+        info = client.post("/collections/many/indexes", json={"field": "odd"}).json()
+        assert info == client.get("/collections/many").json()
+        assert info["indexes"] == ["author.name", "n", "odd"]
+    assert client.post("/search", json=search).json()["hits"] == before
+    made = client.post("/collections", json={"name": "theirs", "model": "digits-hash", "indexes": ["label"]})
+    assert made.json()["indexes"] == ["label"]
+
+
+def test_indexes_stay_after_a_restart(data_dir: Path) -> None:
+    for _ in range(2):
+        with TestClient(create_app(Settings(data_dir=data_dir))) as client:
+            info = client.post("/collections/digits/indexes", json={"field": "label"}).json()
+            assert info["indexes"] == ["label"]
+            found = client.post("/collections/digits/delete", json={"filter": {"label": "nobody"}})
+            assert found.json() == {"deleted": 0}
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ("", "at least 1 character"),
+        ("a..b", "single dots"),
+        (".a", "single dots"),
+        ("$a", "filter.$a: unknown operator"),
+        ("$and", "filter.$and"),
+        ("x" * 513, "512"),
+        ("a\0b", "no index"),
+        ('a"b', "no index"),
+        ("a\\b", "no index"),
+        (7, "string"),
+        (None, "string"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_fields_that_cannot_have_an_index(client: TestClient, field: object, why: str) -> None:
+    """Refused alike with a new collection, which is then not made, and later."""
+    problem = assert_problem(client.post("/collections/digits/indexes", json={"field": field}), 422, "invalid-request")
+    assert why in problem["detail"]
+    body = {"name": "new", "bits": 64, "indexes": ["good", field]}
+    assert_problem(client.post("/collections", json=body), 422, "invalid-request")
+    assert_problem(client.get("/collections/new"), 404, "unknown-collection")
+    assert client.get("/collections/digits").json()["indexes"] == []
+
+
+def test_at_most_sixteen_fields_have_an_index(client: TestClient) -> None:
+    names = [f"f{number:02d}" for number in range(16)]
+    body = {"name": "new", "bits": 64, "indexes": [*names, "one more"]}
+    problem = assert_problem(client.post("/collections", json=body), 422, "invalid-request")
+    assert problem["errors"][0]["pointer"] == "/indexes"
+    assert client.post("/collections", json={**body, "indexes": names}).json()["indexes"] == names
+    problem = assert_problem(
+        client.post("/collections/new/indexes", json={"field": "one more"}), 422, "invalid-request"
+    )
+    assert "at most 16" in problem["detail"]
+    assert "f00, f01" in problem["detail"]
+    assert client.post("/collections/new/indexes", json={"field": "f07"}).json()["indexes"] == names
+    assert_problem(client.post("/collections/nobody/indexes", json={"field": "a"}), 404, "unknown-collection")
+
+
+def test_delete_by_filter_or_by_ids_and_never_both(client: TestClient) -> None:
+    filled(client, 100)
+    path = "/collections/many/delete"
+    for body in ({}, {"ids": ["m000000"], "filter": {}}, {"ids": None, "filter": None}, {"ids": []}, {"filter": []}):
+        assert_problem(client.post(path, json=body), 422, "invalid-request")
+    assert "exactly one of ids, filter" in assert_problem(client.post(path, json={}), 422)["detail"]
+    assert client.get("/collections/many").json()["items"] == 100
+    assert client.post(path, json={"filter": {"n": {"$lt": 30}, "odd": 1}}).json() == {"deleted": 15}
+    assert client.post(path, json={"filter": {"n": {"$lt": 30}, "odd": 1}}).json() == {"deleted": 0}
+    found = client.post("/search", json={"collection": "many", "query": {"code": "00" * 8}, "k": 100}).json()
+    assert sorted(hit["payload"]["n"] for hit in found["hits"]) == [n for n in range(100) if n >= 30 or n % 2 == 0]
+    assert client.post(path, json={"ids": ["m000000", "m000001", "nobody"]}).json() == {"deleted": 1}
+    assert client.post(path, json={"filter": {}}).json() == {"deleted": 84}
+    assert client.get("/collections/many").json()["items"] == 0
+    assert_problem(client.post("/collections/nobody/delete", json={"filter": {}}), 404, "unknown-collection")
+
+
+def test_compact_gives_back_the_room_of_what_was_deleted(client: TestClient) -> None:
+    """And leaves nothing of it on disk; what is left is found as before."""
+    filled(client, 5000)
+    assert client.post("/collections/many/delete", json={"filter": {"n": {"$gte": 100}}}).json() == {"deleted": 4900}
+    search = {"collection": "many", "query": {"code": "00" * 8}, "radius": 64}
+    before = client.post("/search", json=search).json()
+    sizes = client.post("/collections/many/compact").json()
+    assert 0 < sizes["bytes_after"] < sizes["bytes_before"] / 4
+    after = client.post("/search", json=search).json()
+    assert after["hits"] == before["hits"]
+    assert after["total"] == 100
+    folder = client.app.state.engine.settings.data_dir / "collections" / "many"  # type: ignore[attr-defined]
+    assert sizes["bytes_after"] == sum(path.stat().st_size for path in folder.iterdir())
+    assert not any(b"m004999" in path.read_bytes() for path in folder.iterdir())
+    again = client.post("/collections/many/compact").json()
+    assert again["bytes_after"] <= sizes["bytes_after"]
+    assert_problem(client.post("/collections/nobody/compact"), 404, "unknown-collection")
+
+
+def test_memory_bytes_follow_what_is_held(client: TestClient) -> None:
+    """Some tens of bytes an item, nothing for none."""
+    filled(client, 5000)
+    held = client.get("/collections/many").json()["memory_bytes"]
+    assert 5000 * 8 <= held <= 5000 * 100
+    client.post("/collections/many/delete", json={"filter": {}})
+    client.post("/collections/many/compact")
+    assert client.get("/collections/many").json()["memory_bytes"] < held / 4
+    listed = client.get("/collections").json()["collections"]
+    assert all(one["memory_bytes"] >= one["items"] * one["bits"] // 8 for one in listed)
+
+
+def test_filters_and_fields_are_documented(shared_client: TestClient) -> None:
+    """Every operator is named, and every new body has an example."""
+    document = shared_client.get("/openapi.json").json()
+    parts = document["components"]["schemas"]
+    said = parts["SearchRequest"]["properties"]["filter"]["description"]
+    for operator in ["$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$in", "$nin", "$exists", "$and", "$or", "$not"]:
+        assert operator in said
+    assert parts["SearchRequest"]["properties"]["filter"]["examples"]
+    assert parts["DeleteRequest"]["properties"]["filter"]["examples"]
+    for path, name in (
+        ("/collections", "indexes"),
+        ("/collections/{collection}/indexes", "field"),
+        ("/collections/{collection}/delete", "ids"),
+        ("/collections/{collection}/delete", "filter"),
+    ):
+        body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert any(name in example for example in body["examples"]), path
+    assert document["paths"]["/collections/{collection}/compact"]["post"]["description"]
+
+
 def test_request_ids(client: TestClient) -> None:
     assert client.get("/livez", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
     assert client.get("/livez", headers={"x-request-id": "not/mine"}).headers["x-request-id"] != "not/mine"
