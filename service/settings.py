@@ -24,10 +24,15 @@ class Settings(BaseSettings):
         1, ge=1, le=256, description="threads of one model call; requests run side by side, so one each is fastest"
     )
     max_body_bytes: int = Field(
-        64 * 2**20, ge=1024, description="largest request body; about 20,000 thumbnails or one large batch of vectors"
+        64 * 2**20,
+        ge=1024,
+        description="largest request body, and longest line of a stream; about 20,000 thumbnails or one large batch of "
+        "vectors",
     )
     body_timeout_s: float = Field(
-        30, gt=0, description="time to receive a whole body; uvicorn itself would wait for ever"
+        30,
+        gt=0,
+        description="time to receive a whole body, or the next part of a stream; uvicorn itself would wait for ever",
     )
     max_items: int = Field(
         10_000, ge=1, le=10_000, description="items in one request; keeps a batch's tensors below a gigabyte"

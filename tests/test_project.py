@@ -67,7 +67,7 @@ def blocks(language: str) -> list[str]:
 def test_every_block_of_the_readme_is_run_by_a_test() -> None:
     languages = set(re.findall(r"```(\w+)\n", README))
     assert languages == {"sh"}
-    assert len(blocks("sh")) == 3, "how to start, the ten lines, the photographs"
+    assert len(blocks("sh")) == 4, "how to start, the ten lines, filters and streams, the photographs"
     makes = blocks("sh")[0].split("\n")
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for line in filter(None, makes):
@@ -88,10 +88,13 @@ def shell(script: str, cwd: Path, **environment: str) -> str:
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples are written with curl")
 def test_the_ten_lines_work_as_pasted(data_dir: Path, tmp_path: Path) -> None:
     with server(data_dir) as (address, _):
-        out = shell(blocks("sh")[1].replace("http://127.0.0.1:8000", address), tmp_path)
-    assert '"type":"urn:hammingbird' not in out, out
+        out, more = (shell(block.replace("http://127.0.0.1:8000", address), tmp_path) for block in blocks("sh")[1:3])
+    assert '"type":"urn:hammingbird' not in out + more, out + more
     assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
     assert out.count('"hits"') >= 3
+    assert '"score":' in more
+    assert more.count('"created":2') == 1
+    assert '"id":"b","distance":1' in more
 
 
 def test_the_photographs_work_as_pasted(tmp_path: Path) -> None:
@@ -104,7 +107,7 @@ def test_the_photographs_work_as_pasted(tmp_path: Path) -> None:
             picture = rng.integers(0, 256, (40, 30, 3)).astype(np.uint8)
             (tmp_path / "photos" / label / f"{number}.jpg").write_bytes(encode_png(picture))
     (tmp_path / "query.jpg").write_bytes((tmp_path / "photos" / "shoe" / "3.jpg").read_bytes())
-    out = shell(blocks("sh")[2], tmp_path, COLUMNS="200")
+    out = shell(blocks("sh")[3], tmp_path, COLUMNS="200")
     assert "shoe/3.jpg" in out
 
 
