@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from .bits import MAX_BITS
-from .errors import InvalidItem, InvalidQuery
+from .errors import InvalidItem, InvalidQuery, StoreDamaged
 from .items import check_id
 from .protocol import Hits, Plan
 from .reader import Reader
@@ -87,10 +87,18 @@ def _first(reader: Reader, found: Hits, take: int, after: tuple[float, str] | No
     if whole > start:
         keys = found.keys[start:whole].tolist()
         distance_of = dict(zip(keys, found.distances[start:whole].tolist(), strict=True))
-        rows += sorted((distance_of[key], id, key) for id, key in reader.ids(keys, after=None, limit=len(keys)))
+        rows += sorted((distance_of[key], id, key) for id, key in _ids(reader, keys, len(keys)))
     tied_end = int(np.searchsorted(found.distances, cut, "right"))
-    ids = reader.ids(found.keys[whole:tied_end].tolist(), after=None, limit=end - whole)
+    ids = _ids(reader, found.keys[whole:tied_end].tolist(), end - whole)
     return rows + [(int(cut), id, key) for id, key in ids]
+
+
+def _ids(reader: Reader, keys: list[int], take: int) -> list[tuple[str, int]]:
+    """The first `take` of `keys` by their ids. Raises `StoreDamaged` where the store has fewer of them."""
+    ids = reader.ids(keys, after=None, limit=take)
+    if len(ids) < take:
+        raise StoreDamaged(f"{take - len(ids)} items cannot be read any more; restore the collection from a backup")
+    return ids
 
 
 def _seal(place: Any, id: Any, search: str) -> int:

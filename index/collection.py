@@ -187,7 +187,10 @@ class Collection:
         self._live.commit(lambda transaction: transaction.declare(field, statements))
 
     def compact(self) -> None:
-        """Leave nothing on disk of what was deleted. Writers wait while the store is rewritten; searches go on."""
+        """Leave nothing on disk of what was deleted. Writers wait while the store is rewritten; searches go on.
+
+        The ids alone stay for a day in the replies that are remembered for retries (see `Request`).
+        """
         self._live.compact()
 
     def merge(self) -> None:
@@ -306,8 +309,11 @@ class Collection:
         """Verify the store's own checksums and that memory holds exactly what the store does."""
         with self._live.state() as (reader, snapshot):
             faults = list(reader.faults())
-            if not faults:
+            try:
                 keys, codes = reader.codes(self.bits)
+            except StoreDamaged as error:
+                faults.append(str(error))
+            if not faults:
                 held_keys, held_codes = snapshot.contents()
                 if not (np.array_equal(keys, held_keys) and np.array_equal(codes, held_codes)):
                     faults.append("the index in memory differs from the store; restart the service to rebuild it")

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from .errors import StoreFull
-from .store import Store
+from .errors import StoreFull, StoreUnavailable
+from .store import Store, faults
 from .transaction import Change, Transaction
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class GroupCommit:
         self._gathering = threading.Lock()
         self._waiting: list[_Slot[Any]] = []
         self._led = False  # whether somebody writes, or is about to; the others gather meanwhile
+        self._unpublished = False  # whether something is on disk that could not be published
         self.writing = threading.Lock()
         """Held while a transaction runs; who holds it sees the store and what was published in step."""
 
@@ -81,16 +82,20 @@ class GroupCommit:
 
     def _write(self, slots: list[_Slot[Any]]) -> None:
         try:
+            if self._unpublished:
+                raise StoreUnavailable("an earlier change is on disk, but searches miss it; restart the service")
             with self._store.transaction() as transaction:
                 for slot in slots:
-                    _attempt(slot, transaction)
+                    self._attempt(slot, transaction)
                 change = transaction.change if transaction.changes else None
             if change is not None:
+                self._unpublished = True
                 self._publish(change)
+                self._unpublished = False
         except StoreFull as error:
-            if len(slots) == 1:
-                slots[0].error = error
-            else:
+            for slot in slots:
+                slot.error = error
+            if len(slots) > 1:
                 for slot in slots:
                     self._write([slot])
         except BaseException as error:
@@ -102,13 +107,12 @@ class GroupCommit:
             for slot in slots:
                 slot.done = True
 
-
-def _attempt(slot: _Slot[Any], transaction: Transaction) -> None:
-    slot.error = None
-    try:
-        with transaction.step():
-            slot.result = slot.step(transaction)
-    except Exception as error:
-        if not transaction.open:  # SQLite gave up all of it, so none of the steps before stands either
-            raise
-        slot.error = error
+    def _attempt(self, slot: _Slot[Any], transaction: Transaction) -> None:
+        slot.error = None
+        try:
+            with faults(self._store.path), transaction.step():
+                slot.result = slot.step(transaction)
+        except Exception as error:
+            if not transaction.open:  # SQLite gave up all of it, so none of the steps before stands either
+                raise
+            slot.error = error

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,6 +64,8 @@ class Live:
         self._upkeep: threading.Thread | None = None
         self._wake = threading.Event()
         self._closed = False
+        self._copies = True  # whether copies of the codes are made
+        self._uncopied = 0  # items written or removed that the copy beside the store does not know
         self.snapshot = self._load()
         self._commits = GroupCommit(store, self._publish)
 
@@ -71,9 +73,11 @@ class Live:
         with self._store.reader() as reader:
             copy = sidecar.load(self._folder, reader, self._bits)
             if copy is None:
-                sidecar.discard(self._folder)
+                with suppress(OSError):  # what cannot be used does no harm
+                    sidecar.discard(self._folder)
             self._store.records_removed = copy is not None
             keys, codes = (copy.keys, copy.codes) if copy else reader.codes(self._bits)
+            self._uncopied = copy.behind if copy else len(keys)
             return Snapshot.of(reader.sequence, self._bits, keys, codes, inline_bytes=self._inline_bytes)
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -108,6 +112,7 @@ class Live:
         with self._published:
             self.snapshot = self.snapshot.after(change)
             self._published.notify_all()
+        self._uncopied += len(change.added) + len(change.removed)
         if self.snapshot.changed > self._merge_at:
             self._call_upkeep()
 
@@ -125,15 +130,21 @@ class Live:
         if self._due():
             self._wake.set()
         if self._upkeep is None:
-            self._upkeep = threading.Thread(target=self._keep_up, name=f"upkeep-{self._folder.name}", daemon=True)
-            self._upkeep.start()
+            upkeep = threading.Thread(target=self._keep_up, name=f"upkeep-{self._folder.name}", daemon=True)
+            try:
+                upkeep.start()
+            except RuntimeError as error:
+                # The write stands and searches find it; the next one tries again.
+                log.warning("collection %s: no thread for a merge: %s", self._folder.name, error)
+            else:
+                self._upkeep = upkeep
 
     def _keep_up(self) -> None:
         while True:
             seen = self.snapshot.sequence
             self._wake.wait(self._quiet_s)
             self._wake.clear()
-            if self._due() or self.snapshot.sequence == seen:
+            if not self._closed and (self._due() or self.snapshot.sequence == seen):
                 try:
                     self.merge()
                 except Exception:
@@ -151,16 +162,20 @@ class Live:
                 # From here on what is removed is noted, so the copy that is about to be made can be brought up to date.
                 keeps_copy = len(self.snapshot) >= self._copy_from
                 self._store.records_removed = self._store.records_removed or keeps_copy
-                earlier = self.snapshot
+                earlier, uncopied = self.snapshot, self._uncopied
             keys, codes = earlier.contents()
             base = MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes)
             with self._commits.writing:
                 self._replace(earlier, base)
-            if keeps_copy and not self._closed:
-                saved = self._save(earlier.sequence, keys, codes)
-                with self._commits.writing:
-                    if saved and not self._closed:
-                        self._commits.run_holding(lambda transaction: transaction.forget_removed(earlier.sequence))
+            if not self._copies:
+                return
+            saved = keeps_copy and self._save(earlier.sequence, keys, codes)
+            with self._commits.writing:
+                if saved:
+                    self._uncopied -= uncopied
+                    self._commits.run_holding(lambda transaction: transaction.forget_removed(earlier.sequence))
+                elif self._store.records_removed and not keeps_copy:
+                    self._drop_copy()
 
     def _replace(self, earlier: Snapshot, base: MultiHashIndex) -> None:
         """Put what is there now on a new base made of `earlier`. The caller holds the writers' lock."""
@@ -177,33 +192,46 @@ class Live:
             return False
         return True
 
+    def _drop_copy(self) -> None:
+        """Do without a copy of the codes, and without notes of what is removed. The caller holds the writers' lock."""
+        self._store.records_removed = False
+        self._uncopied = len(self.snapshot)
+        self._commits.run_holding(lambda transaction: transaction.forget_removed(transaction.sequence))
+        sidecar.discard(self._folder)
+
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted: the store rewritten, and a copy of what is left. Writers wait."""
         with self._merging, self._commits.writing:
             earlier = self.snapshot
             keys, codes = earlier.contents()
             self._replace(earlier, MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes))
-            sidecar.discard(self._folder)
-            self._store.records_removed = False
-            self._commits.run_holding(lambda transaction: transaction.forget_removed(transaction.sequence))
+            self._drop_copy()
             self._store.compact()
-            if len(keys) >= self._copy_from:
-                self._store.records_removed = self._save(self.snapshot.sequence, keys, codes)
+            if len(keys) >= self._copy_from and self._save(self.snapshot.sequence, keys, codes):
+                self._store.records_removed, self._uncopied = True, 0
 
     def bytes_on_disk(self) -> int:
         """Size of the store, its log and the copy."""
-        return sum(path.stat().st_size for path in self._folder.iterdir() if path.is_file())
+        size = 0
+        with suppress(FileNotFoundError):  # the folder, where the collection has just been deleted
+            for path in self._folder.iterdir():
+                with suppress(FileNotFoundError):  # a draft that has just got its name
+                    size += path.stat().st_size
+        return size
 
     def close(self, *, keep_copy: bool = True) -> None:
         """Finish what runs. keep_copy: leave a new copy of the codes where the last one has become old."""
         with self._commits.writing:
-            self._closed = True
+            self._closed, self._copies = True, keep_copy
         self._wake.set()
         upkeep = self._upkeep
         if upkeep is not None:
             upkeep.join()
         with self._merging, self._commits.writing:
-            snapshot = self.snapshot
-            if keep_copy and snapshot.changed > self._copy_from:
-                self._save(snapshot.sequence, *snapshot.contents())
-            self._store.close()
+            try:
+                snapshot = self.snapshot
+                if keep_copy and self._uncopied > self._copy_from and len(snapshot) >= self._copy_from:
+                    self._save(snapshot.sequence, *snapshot.contents())
+            finally:
+                self._copies = False
+                self._store.close()

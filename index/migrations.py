@@ -70,6 +70,8 @@ def m002_contents(db: sqlite3.Connection) -> None:
     contents = 0
     rows = db.execute("SELECT key, code FROM items ORDER BY length(code)")
     while chunk := rows.fetchmany(10_000):
+        if not all(isinstance(code, bytes) for _, code in chunk):
+            raise StoreDamaged("a code is not what was written; restore the collection from a backup")
         for size, same in itertools.groupby(chunk, key=lambda row: len(row[1])):
             keys, codes = zip(*same, strict=True)
             contents += contents_of(

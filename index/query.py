@@ -13,7 +13,7 @@ import numpy as np
 
 from .answer import Hit, Page, any_after, first_hits, make_cursor, open_cursor
 from .bits import Codes, to_hex
-from .errors import InvalidQuery
+from .errors import InvalidQuery, StoreDamaged
 from .filters import Condition
 from .protocol import Hits, Plan
 from .reader import Reader
@@ -76,9 +76,9 @@ def _found(reader: Reader, snapshot: Snapshot, selections: Selections, query: Qu
         if len(near) <= CHECKED:
             matching = Hits(near.packed[_match(reader, near, query.where)], near.plan)
             # Of everything within the radius all is known; of the nearest, once k of them match.
-            if query.k is None or len(near) < AHEAD * query.k:
+            if query.k is None:
                 return matching
-            if len(matching) >= query.k:
+            if len(near) < AHEAD * query.k or len(matching) >= query.k:
                 return matching.nearest(query.k)
     return _near(selections.restrict(reader, snapshot, query.where), query, query.k)
 
@@ -110,12 +110,15 @@ def _reranked(
             f"{len(found):,} items are near, at most {MAX_RERANKED:,} are reranked; ask for a smaller radius, or for k"
         )
     keys, distances = found.keys.tolist(), found.distances.tolist()
+    ids = reader.ids(keys, after=None, limit=len(keys))
+    if len(ids) < len(keys):
+        raise StoreDamaged("an item near the query cannot be read; restore the collection from a backup")
     code_of = reader.codes_of(keys)
-    codes = np.frombuffer(b"".join(code_of[key] for key in keys), np.uint8).reshape(len(keys), -1)
+    codes = np.frombuffer(b"".join(code_of[key] for key in keys), np.uint8).reshape(len(keys), len(query.code))
     scores = dict(zip(keys, scores_of(query.logits, codes).tolist(), strict=True))
     distance_of = dict(zip(keys, distances, strict=True))
     # Best first, so the place in the order is minus the score.
-    rows = sorted((-scores[key], id, key) for id, key in reader.ids(keys, after=None, limit=len(keys)))
+    rows = sorted((-scores[key], id, key) for id, key in ids)
     if after is not None:
         rows = [row for row in rows if (row[0], row[1]) > after]
     page, rest = rows[:take], rows[take:]

@@ -17,6 +17,7 @@ from .errors import StoreDamaged
 from .items import Item
 
 _READ_ROWS = 10_000
+_ITEM = "key, seal, digest, id, code, payload, kind, input"
 
 
 class Reader:
@@ -101,14 +102,13 @@ class Reader:
 
     def get(self, id: str) -> Item | None:
         """The item called `id`, or None. Raises `StoreDamaged` where it is not what was written."""
-        row = self.db.execute("SELECT digest, id, code, payload, kind, input FROM items WHERE id = ?", (id,))
-        found = row.fetchone()
-        return None if found is None else _verified(*found)
+        row = self.db.execute(f"SELECT {_ITEM} FROM items WHERE id = ?", (id,)).fetchone()
+        return None if row is None else _verified(*row)
 
     def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
         """Items in the order of their ids, from the first id above `after`. Raises `StoreDamaged` as `get` does."""
         rows = self.db.execute(
-            "SELECT digest, id, code, payload, kind, input FROM items WHERE id > ? ORDER BY id LIMIT ?",
+            f"SELECT {_ITEM} FROM items WHERE id > ? ORDER BY id LIMIT ?",
             (after or "", limit),
         )
         for row in rows:
@@ -125,7 +125,7 @@ class Reader:
         for (line,) in self.db.execute("PRAGMA integrity_check"):
             if line != "ok":
                 yield f"SQLite: {line}"
-        rows = self.db.execute("SELECT key, seal, digest, id, code, payload, kind, input FROM items")
+        rows = self.db.execute(f"SELECT {_ITEM} FROM items")
         count = 0
         for key, seal, digest, *fields in rows:
             count += 1
@@ -173,11 +173,11 @@ def payload_of(text: str | None) -> dict[str, Any] | None:
     return payload
 
 
-def _verified(digest: bytes, id: str, *fields: Any) -> Item:
-    """The item of a row that must have the digest it was written with."""
+def _verified(key: int, seal: int, digest: bytes, id: str, *fields: Any) -> Item:
+    """The item of a row that must have the seal and the digest it was written with."""
     try:
         item = _item(id, *fields)
-        intact = item.digest() == digest
+        intact = item.digest() == digest and sound(key, item.id, item.code, seal)
     except _BROKEN:
         intact = False
     if not intact:

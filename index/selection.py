@@ -52,15 +52,19 @@ class Selections:
             self._kept.move_to_end(condition.text)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
+            for other in self._kept.values():
+                # What is selected of a base keeps all of that base in memory, also one that a merge has replaced.
+                if other.base is not None and other.base[0] is not snapshot.base:
+                    other.base = None
         with selected.lock:
             if selected.sequence > reader.sequence:
                 # Worked out for a later state, in which items that this one still has may be gone.
                 selected = _Selected()
-            _bring_up(selected, reader, condition)
             keys = _bring_up(selected, reader, condition)
-            if selected.base is None or selected.base[0] is not snapshot.base:
-                selected.base = (snapshot.base, snapshot.base.only(keys))
-            return Snapshot(snapshot.sequence, selected.base[1], snapshot.delta.only(keys))
+            base = selected.base
+            if base is None or base[0] is not snapshot.base:
+                base = selected.base = (snapshot.base, snapshot.base.only(keys))
+            return Snapshot(snapshot.sequence, base[1], snapshot.delta.only(keys))
 
 
 def _bring_up(selected: _Selected, reader: Reader, condition: Condition) -> KeyBitmap:

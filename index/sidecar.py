@@ -37,6 +37,8 @@ class Copy:
     last_key: int
     keys: NDArray[np.int64]
     codes: Codes
+    behind: int = 0
+    """How many items, written or removed later, the store had to make up for."""
 
 
 def save(folder: Path, copy: Copy) -> None:
@@ -45,13 +47,18 @@ def save(folder: Path, copy: Copy) -> None:
     fields = _HEADER.pack(_MAGIC, bits, copy.sequence, len(copy.keys), copy.last_key, 0)[:-4]
     header = (fields + struct.pack("<I", zlib.crc32(fields))).ljust(_HEADER_BYTES, b"\0")
     draft = folder / (NAME + ".new")
-    with draft.open("wb") as file:
-        file.write(header)
-        file.write(np.ascontiguousarray(copy.keys).data)
-        file.write(np.ascontiguousarray(copy.codes).data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, folder / NAME)
+    try:
+        with draft.open("wb") as file:
+            file.write(header)
+            file.write(np.ascontiguousarray(copy.keys).data)
+            file.write(np.ascontiguousarray(copy.codes).data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, folder / NAME)
+    except BaseException:
+        # On a full disk the room belongs to the store.
+        draft.unlink(missing_ok=True)
+        raise
 
 
 def discard(folder: Path) -> None:
@@ -62,14 +69,17 @@ def discard(folder: Path) -> None:
 
 def load(folder: Path, reader: Reader, bits: int) -> Copy | None:
     """The codes of the state that `reader` sees, by way of the copy in `folder`; None where that cannot be used."""
-    copy = _read(folder / NAME, bits)
+    try:
+        copy = _read(folder / NAME, bits)
+    except OSError:
+        return None
     if copy is None or copy.sequence > reader.sequence:
         return None
     try:
         removed, removed_codes = reader.removed_since(copy.sequence, bits)
         keys, codes = reader.codes_above(copy.last_key, bits)
-    except StoreDamaged:
-        return None  # the full reading will say what is wrong
+    except (StoreDamaged, TypeError):
+        return None  # a damaged row may hold anything; the full reading will say what is wrong
     gone = np.isin(copy.keys, removed, assume_unique=True) if len(removed) else np.zeros(len(copy.keys), np.bool_)
     held = np.isin(removed, copy.keys[gone], assume_unique=True)
     total = contents_of(copy.keys, copy.codes) + contents_of(keys, codes)
@@ -82,12 +92,13 @@ def load(folder: Path, reader: Reader, bits: int) -> Copy | None:
             reader.last_key,
             np.concatenate([copy.keys[~gone], keys]),
             np.concatenate([copy.codes[~gone], codes]),
+            len(keys) + int(gone.sum()),
         )
     return Copy(reader.sequence, reader.last_key, copy.keys, copy.codes)
 
 
 def _read(path: Path, bits: int) -> Copy | None:
-    """The copy at `path` where its header is whole and its size right."""
+    """The copy at `path` where its header is whole, its size right and its keys ascend."""
     if not path.exists():
         return None
     with path.open("rb") as file:
@@ -100,5 +111,7 @@ def _read(path: Path, bits: int) -> Copy | None:
     if path.stat().st_size != _HEADER_BYTES + items * (8 + bits // 8):
         return None
     keys = np.fromfile(path, np.int64, items, offset=_HEADER_BYTES)
+    if (keys[1:] <= keys[:-1]).any():
+        return None
     codes = np.fromfile(path, np.uint8, items * bits // 8, offset=_HEADER_BYTES + 8 * items)
     return Copy(sequence, last_key, keys, codes.reshape(items, bits // 8))

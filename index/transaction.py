@@ -93,11 +93,18 @@ class Transaction:
             yield
             self._db.execute("RELEASE step")
         except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK TO step")
-                self._db.execute("RELEASE step")
             del self._codes[added:], self._removed[removed:]
             self._touched = touched
+            if self._db.in_transaction:
+                self._undo_step()
+            raise
+
+    def _undo_step(self) -> None:
+        try:
+            self._db.execute("ROLLBACK TO step")
+            self._db.execute("RELEASE step")
+        except sqlite3.Error:
+            self._db.execute("ROLLBACK")  # what cannot be undone alone is undone with all the rest
             raise
 
     def known(self, ids: Iterable[str]) -> dict[str, Known]:

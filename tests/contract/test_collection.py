@@ -7,14 +7,28 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from index import Catalogue, Collection, CollectionConfig, Item, ModelKey, hamming, new_id
+from index import (
+    Catalogue,
+    Collection,
+    CollectionConfig,
+    Item,
+    ModelKey,
+    PutResult,
+    filters,
+    hamming,
+    new_id,
+    query,
+    sidecar,
+    unpack,
+)
 from index.catalogue import STORE_FILE
 from index.errors import (
     CollectionExists,
@@ -46,29 +60,62 @@ def make(root: Path, *, merge_at: int = 3) -> Collection:
     return Collection(folder / STORE_FILE, **{**TUNING, "merge_at": merge_at})
 
 
-def expected(items: dict[str, Item], query: bytes) -> list[tuple[int, str]]:
-    """Every item by (distance, id)."""
-    code = np.frombuffer(query, np.uint8)
-    return sorted((int(hamming(np.frombuffer(item.code, np.uint8), code)), item.id) for item in items.values())
+def expected(
+    items: dict[str, Item], code: bytes, radius: int | None = None, filter: Any = None
+) -> list[tuple[int, str]]:
+    """Every item within the radius that matches, by (distance, id): all a search can find, by definition."""
+    near = np.frombuffer(code, np.uint8)
+    matches = filters.parse(filter or {}).matches
+    pairs = [(int(hamming(np.frombuffer(item.code, np.uint8), near)), item.id) for item in items.values()]
+    reach = BITS if radius is None else radius
+    return sorted(pair for pair in pairs if pair[0] <= reach and matches(items[pair[1]].payload))
+
+
+def by_score(items: dict[str, Item], pairs: list[tuple[int, str]], k: int | None, logits: Any) -> list[tuple[Any, str]]:
+    """Of the k first `pairs` and what ties with the last of them, the k best (score, id), by (-score, id)."""
+    if k is not None and k < len(pairs):
+        pairs = [pair for pair in pairs if pair[0] <= pairs[k - 1][0]]
+    scores = {id: score(items[id].code, logits) for _, id in pairs}
+    return [(pytest.approx(scores[id]), id) for id in sorted(scores, key=lambda id: (-scores[id], id))[:k]]
+
+
+def score(code: bytes, logits: Any) -> float:
+    """The share of |logit| in the bits that agree with the signs, less that in those that do not."""
+    weights = np.where(unpack(np.frombuffer(code, np.uint8)) == (logits > 0), 1, -1) * np.abs(logits)
+    return float(weights.sum() / np.abs(logits).sum()) if logits.any() else 1.0
 
 
 codes = st.binary(min_size=2, max_size=2) | st.sampled_from([b"\0\0", b"\0\1", b"\xff\xff"])
-ids = st.sampled_from(["a", "b", "B", "ä", "日本", "a/b", "0", "z" * 512, "\u200bx"])
+ids = st.sampled_from(["a", "b", "B", "ä", "日本", "a/b", "0", "z" * 512, "\u200bx", *map(str, range(20))])
+values = st.integers(-3, 3) | st.text(max_size=3)
 items = st.builds(
     Item,
     ids,
     codes,
-    st.none() | st.dictionaries(st.sampled_from(["x", "y"]), st.integers(-3, 3) | st.text(max_size=3)),
+    st.none() | st.dictionaries(st.sampled_from(["x", "y"]), values | st.lists(values, max_size=2)),
     st.none(),
     st.none(),
 ) | st.builds(Item, ids, codes, st.none(), st.just("text"), st.binary(max_size=5))
+fields = st.sampled_from(["x", "y", "nobody.has.this"])
+leaves = st.dictionaries(
+    fields,
+    st.sampled_from([0, 1, -3, "", {"$gte": 0}, {"$lt": 2, "$ne": -1}, {"$in": [1, 2, "a"]}, {"$gt": "0"}])
+    | st.booleans().map(lambda there: {"$exists": there}),
+    max_size=2,
+)
+conditions = leaves | leaves.map(lambda one: {"$not": one}) | st.tuples(leaves, leaves).map(lambda two: {"$or": [*two]})
+# Sums of quarters are exact, so that what ties, ties in every order of adding; others hardly ever do.
+quarters = st.lists(st.integers(-4, 4), min_size=BITS, max_size=BITS).map(lambda numbers: np.array(numbers) / 4)
+logits = quarters | st.integers(0, 2**32).map(lambda seed: np.random.default_rng(seed).normal(size=BITS))
 
 
 class CollectionMachine(RuleBasedStateMachine):
     """The random walk of reliability.md X8."""
 
-    @initialize()
-    def start(self) -> None:
+    @initialize(checked=st.sampled_from([0, 3, query.CHECKED]))
+    def start(self, checked: int) -> None:
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(query, "CHECKED", checked)  # so that of few items, too, the matching ones are worked out
         self.folder = tempfile.TemporaryDirectory()
         self.collection = make(Path(self.folder.name))
         self.known: dict[str, Item] = {}
@@ -77,11 +124,21 @@ class CollectionMachine(RuleBasedStateMachine):
         if hasattr(self, "collection"):
             self.collection.close()
             self.folder.cleanup()
+            self.patch.undo()
+
+    # -- changes -------------------------------------------------------------------------------------------
 
     @rule(batch=st.lists(items, max_size=6))
     def put(self, batch: list[Item]) -> None:
+        self.stored(self.collection.put(batch), batch)
+
+    @rule(batch=st.lists(st.builds(Item, ids, codes), max_size=12))
+    def put_codes(self, batch: list[Item]) -> None:
+        array = np.frombuffer(b"".join(item.code for item in batch), np.uint8).reshape(-1, BITS // 8)
+        self.stored(self.collection.put_codes([item.id for item in batch], array), batch)
+
+    def stored(self, result: PutResult, batch: list[Item]) -> None:
         latest = {item.id: item for item in batch}
-        result = self.collection.put(batch)
         assert result.created == sum(id not in self.known for id in latest)
         assert result.unchanged == sum(self.known.get(id) == item for id, item in latest.items())
         assert result.created + result.updated + result.unchanged == len(latest)
@@ -93,40 +150,96 @@ class CollectionMachine(RuleBasedStateMachine):
         for id in doomed:
             self.known.pop(id, None)
 
-    @rule()
-    def restart(self) -> None:
-        self.collection.close()
-        self.collection = Collection(Path(self.folder.name) / "things" / STORE_FILE, **TUNING)
+    @rule(filter=conditions)
+    def delete_where(self, filter: Any) -> None:
+        matches = filters.parse(filter).matches
+        doomed = [id for id, item in self.known.items() if matches(item.payload)]
+        assert self.collection.delete_where(filter) == len(doomed)
+        for id in doomed:
+            del self.known[id]
 
     @rule(batch=st.lists(items, min_size=1, max_size=3))
     def a_bad_item_refuses_the_batch(self, batch: list[Item]) -> None:
         with pytest.raises(InvalidCode, match=f"item {len(batch)}"):
             self.collection.put([*batch, Item("a", b"\0")])
 
-    @precondition(lambda self: hasattr(self, "collection"))
-    @rule(query=codes, k=st.integers(1, 12), radius=st.none() | st.integers(0, BITS))
-    def nearest(self, query: bytes, k: int, radius: int | None) -> None:
-        want = [pair for pair in expected(self.known, query) if radius is None or pair[0] <= radius][:k]
-        page = self.collection.search(np.frombuffer(query, np.uint8), k=k, radius=radius, codes=True)
+    # -- what changes nothing ------------------------------------------------------------------------------
+
+    @rule()
+    def merge(self) -> None:
+        self.collection.merge()
+
+    @rule()
+    def compact(self) -> None:
+        self.collection.compact()
+
+    @rule(field=fields)
+    def index_field(self, field: str) -> None:
+        self.collection.index_field(field)
+        assert field in self.collection.fields
+
+    @rule(copy=st.sampled_from(["kept", "damaged", "deleted"]), at=st.integers(0, 2**20))
+    def restart(self, copy: str, at: int) -> None:
+        self.collection.close()
+        store = Path(self.folder.name) / "things" / STORE_FILE
+        path = store.with_name(sidecar.NAME)
+        if copy == "deleted":
+            path.unlink(missing_ok=True)
+        elif copy == "damaged" and path.exists():
+            data = bytearray(path.read_bytes())
+            data[at % len(data)] ^= 1 << at % 8
+            path.write_bytes(data)
+        self.collection = Collection(store, **TUNING)
+
+    # -- searches ------------------------------------------------------------------------------------------
+
+    @rule(code=codes, k=st.integers(1, 12), radius=st.none() | st.integers(0, BITS), filter=st.none() | conditions)
+    def nearest(self, code: bytes, k: int, radius: int | None, filter: Any) -> None:
+        want = expected(self.known, code, radius, filter)[:k]
+        array = np.frombuffer(code, np.uint8)
+        page = self.collection.search(array, k=k, radius=radius, filter=filter, codes=True)
         assert [(hit.distance, hit.id) for hit in page.hits] == want
         assert (page.total, page.complete) == (len(want), True)
+        assert self.collection.search(array, k=k, radius=radius, filter=filter, count_only=True).total == len(want)
         for hit in page.hits:
             assert hit.code == self.known[hit.id].code
             assert hit.payload == self.known[hit.id].payload
 
-    @rule(query=codes, radius=st.integers(0, BITS), limit=st.integers(1, 4))
-    def pages(self, query: bytes, radius: int, limit: int) -> None:
-        want = [pair for pair in expected(self.known, query) if pair[0] <= radius]
-        got, cursor = [], None
+    @rule(code=codes, radius=st.integers(0, BITS), limit=st.integers(1, 4), filter=st.none() | conditions)
+    def pages(self, code: bytes, radius: int, limit: int, filter: Any) -> None:
+        want = expected(self.known, code, radius, filter)
+        assert self.all_pages(len(want), limit, code=code, radius=radius, filter=filter) == want
+
+    @rule(code=codes, k=st.integers(1, 12), radius=st.none() | st.integers(0, BITS), logits=logits, filter=conditions)
+    def nearest_by_soft_distance(self, code: bytes, k: int, radius: int | None, logits: Any, filter: Any) -> None:
+        found = expected(self.known, code, radius, filter)
+        page = self.collection.search(
+            np.frombuffer(code, np.uint8), k=k, radius=radius, logits=logits, filter=filter, codes=True
+        )
+        assert [(hit.score, hit.id) for hit in page.hits] == by_score(self.known, found, k, logits)
+        assert (page.total, page.complete) == (min(k, len(found)), True)
+        assert {(hit.distance, hit.id) for hit in page.hits} <= set(found)
+        assert all(hit.code == self.known[hit.id].code for hit in page.hits)
+
+    @rule(
+        code=codes, radius=st.integers(0, BITS), limit=st.integers(1, 4), logits=logits, filter=st.none() | conditions
+    )
+    def pages_by_soft_distance(self, code: bytes, radius: int, limit: int, logits: Any, filter: Any) -> None:
+        found = expected(self.known, code, radius, filter)
+        got = self.all_pages(len(found), limit, code=code, radius=radius, logits=logits, filter=filter)
+        assert [id for _, id in got] == [id for _, id in by_score(self.known, found, None, logits)]
+
+    def all_pages(self, total: int, limit: int, *, code: bytes, **asked: Any) -> list[tuple[int, str]]:
+        got: list[tuple[int, str]] = []
+        cursor = None
         while True:
-            page = self.collection.search(np.frombuffer(query, np.uint8), radius=radius, limit=limit, cursor=cursor)
-            assert page.total == len(want)
+            page = self.collection.search(np.frombuffer(code, np.uint8), limit=limit, cursor=cursor, **asked)
+            assert page.total == total
             assert len(page.hits) <= limit
             got += [(hit.distance, hit.id) for hit in page.hits]
             cursor = page.cursor
             if page.complete:
-                break
-        assert got == want
+                return got
 
     @invariant()
     def sound(self) -> None:
@@ -137,7 +250,35 @@ class CollectionMachine(RuleBasedStateMachine):
 
 
 TestCollectionMachine = CollectionMachine.TestCase
-TestCollectionMachine.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestCollectionMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+
+
+def test_a_filter_means_the_same_before_and_after_it_is_known(tmp_path: Path) -> None:
+    """What is reranked are the k nearest that match, however they were found."""
+    collection = make(tmp_path)
+    rng = np.random.default_rng(5)
+    items = {f"{number:02d}": Item(f"{number:02d}", rng.bytes(2), {"x": number % 2}) for number in range(30)}
+    collection.put(list(items.values()))
+    code, logits, filter = rng.bytes(2), rng.normal(size=BITS), {"x": 1}
+    found = expected(items, code, filter=filter)
+    for checked in (query.CHECKED, 0):
+        for k in range(1, 20):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(query, "CHECKED", checked)
+                page = collection.search(np.frombuffer(code, np.uint8), k=k, logits=logits, filter=filter)
+            assert [(hit.score, hit.id) for hit in page.hits] == by_score(items, found, k, logits), (checked, k)
+
+
+@pytest.mark.parametrize("filter", [{"y": 2}, {"nobody.has.this": 1}])
+@pytest.mark.parametrize("logits", [None, np.ones(BITS), np.zeros(BITS)], ids=["hard", "soft", "no logit"])
+@pytest.mark.parametrize("asked", [{"k": 3}, {"radius": 0}, {"k": 3, "radius": 0}], ids=str)
+@pytest.mark.parametrize("stored", [0, 1])
+def test_searches_that_find_nothing(tmp_path: Path, stored: int, asked: Any, logits: Any, filter: Any) -> None:
+    collection = make(tmp_path)
+    collection.put([Item("far", b"\xff\xff")] * stored)
+    page = collection.search(np.zeros(2, np.uint8), logits=logits, filter=filter, **asked)
+    assert (list(page.hits), page.total, page.complete) == ([], 0, True)
+    assert collection.delete_where({"nobody.has.this": 1}) == 0
 
 
 def test_many_equal_codes_are_ordered_by_id(tmp_path: Path) -> None:
@@ -336,6 +477,56 @@ def test_check_sees_what_loading_does_not(tmp_path: Path) -> None:
         other.execute("""UPDATE items SET payload = '{"x":3}' WHERE id = 'b'""")
     other.close()
     assert [fault for fault in collection.check().faults if "'b'" in fault]
+
+
+DAMAGED = {
+    "another code": "UPDATE items SET code = x'0102' WHERE id = 'b'",
+    "another id": "UPDATE items SET id = 'c' WHERE id = 'b'",
+    "a lost item": "DELETE FROM items WHERE id = 'b'",
+}
+
+
+def damaged(root: Path, damage: str) -> Collection:
+    """A collection of `a` and `b` whose file is damaged while it is open."""
+    collection = make(root)
+    collection.put([Item("a", b"\0\0"), Item("b", b"\0\1")])
+    other = sqlite3.connect(root / "things" / STORE_FILE)
+    with other:
+        other.execute(DAMAGED[damage])
+    other.close()
+    return collection
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+def test_check_reports_what_was_damaged(tmp_path: Path, damage: str) -> None:
+    """reliability.md F1"""
+    assert not damaged(tmp_path, damage).check().sound
+
+
+@pytest.mark.parametrize("damage", DAMAGED)
+@pytest.mark.parametrize("logits", [None, np.ones(BITS)])
+def test_a_search_never_answers_with_what_was_damaged(tmp_path: Path, damage: str, logits: Any) -> None:
+    """reliability.md F1"""
+    with pytest.raises(StoreDamaged):
+        damaged(tmp_path, damage).search(np.zeros(2, np.uint8), radius=BITS, logits=logits)
+
+
+@pytest.mark.parametrize("damage", ["another code", "another id"])
+def test_a_damaged_item_is_not_given_out(tmp_path: Path, damage: str) -> None:
+    """reliability.md F1"""
+    collection = damaged(tmp_path, damage)
+    with pytest.raises(StoreDamaged):
+        collection.items(limit=10)
+
+
+def test_check_reports_a_sum_that_is_wrong(tmp_path: Path) -> None:
+    collection = make(tmp_path)
+    collection.put([Item("a", b"\0\0")])
+    other = sqlite3.connect(tmp_path / "things" / STORE_FILE)
+    with other:
+        other.execute("UPDATE state SET contents = contents + 1")
+    other.close()
+    assert not collection.check().sound
 
 
 def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
