@@ -292,20 +292,20 @@ def test_texts_tell_filters_apart() -> None:
 # -- indexes are used ----------------------------------------------------------------------------------------------
 
 SEARCHES: list[tuple[dict[str, Any], set[str]]] = [
-    ({"n": 7}, {"n_equal"}),
-    ({"n": "x"}, {"n_equal"}),
-    ({"n": None}, {"n_equal"}),
-    ({"n": {"$in": [1, 2, "x"]}}, {"n_equal"}),
-    ({"n": {"$in": list(range(100))}}, {"n_equal"}),
-    ({"n": {"$gt": 990}}, {"n_order", "n_equal"}),
-    ({"n": {"$lte": 0.5}}, {"n_order", "n_equal"}),
-    ({"n": {"$gte": 3, "$lt": 9}}, {"n_order", "n_equal"}),
-    ({"n": {"$gte": "x", "$lt": "y"}}, {"n_order", "n_equal"}),
-    ({"n": 7, "other": 1}, {"n_equal"}),
-    ({"n": {"$gte": 3, "$lt": 9}, "other": {"$ne": 1}}, {"n_order", "n_equal"}),
-    ({"$and": [{"n": 7}, {"$or": [{"other": 1}, {"other": 2}]}]}, {"n_equal"}),
-    ({"$or": [{"n": 7}, {"o.p": "x"}]}, {"n_equal", "o_equal"}),
-    ({"$or": [{"n": {"$lt": 3}}, {"o.p": "x"}], "other": 1}, {"n_order", "n_equal", "o_equal"}),
+    ({"n": 7}, "n_equal"),
+    ({"n": "x"}, "n_equal"),
+    ({"n": None}, "n_equal"),
+    ({"n": {"$in": [1, 2, "x"]}}, "n_equal"),
+    ({"n": {"$in": list(range(100))}}, "n_equal"),
+    ({"n": {"$gt": 990}}, "n_equal n_order"),
+    ({"n": {"$lte": 0.5}}, "n_equal n_order"),
+    ({"n": {"$gte": 3, "$lt": 9}}, "n_equal n_order"),
+    ({"n": {"$gte": "x", "$lt": "y"}}, "n_equal n_order"),
+    ({"n": 7, "other": 1}, "n_equal"),
+    ({"n": {"$gte": 3, "$lt": 9}, "other": {"$ne": 1}}, "n_equal n_order"),
+    ({"$and": [{"n": 7}, {"$or": [{"other": 1}, {"other": 2}]}]}, "n_equal"),
+    ({"$or": [{"n": 7}, {"o.p": "x"}]}, "n_equal o_equal"),
+    ({"$or": [{"n": {"$lt": 3}}, {"o.p": "x"}], "other": 1}, "n_equal n_order o_equal"),
 ]
 
 
@@ -326,14 +326,14 @@ def declared(request: pytest.FixtureRequest) -> Iterator[sqlite3.Connection]:
 
 @pytest.mark.parametrize(("filter", "indexes"), SEARCHES, ids=lambda value: str(value)[:50])
 def test_declared_fields_are_searched_by_index(
-    declared: sqlite3.Connection, filter: dict[str, Any], indexes: set[str]
+    declared: sqlite3.Connection, filter: dict[str, Any], indexes: str
 ) -> None:
     sql, values = condition(filter).where()
     plan = [row[3] for row in declared.execute(f"EXPLAIN QUERY PLAN SELECT key FROM items WHERE {sql}", values)]
     touched = [line for line in plan if " items" in line]
     assert touched
     assert all(line.startswith("SEARCH items USING INDEX ") for line in touched), plan
-    assert {line.split()[4] for line in touched} == indexes, plan
+    assert {line.split()[4] for line in touched} == set(indexes.split()), plan
 
 
 def test_an_index_may_have_any_name_and_field() -> None:
