@@ -68,8 +68,10 @@ class Buckets:
     def layout(cls, items: int, bits: int) -> Self:
         """Empty buckets for so many items: chunks of at most log2(items) bits, so that a bucket holds about one."""
         chunks = math.ceil(bits / math.log2(items))
-        edges = [bits * i // chunks for i in range(chunks + 1)]
-        widths = np.diff(edges)
+        widths = np.full(chunks, bits // chunks)
+        # The bits that are left over go to the chunks after the first, whose candidates are dearer to look at.
+        widths[(1 + np.arange(bits % chunks)) % chunks] += 1
+        edges = np.concatenate([[0], np.cumsum(widths)])
         starts = np.concatenate([[0], np.cumsum((1 << widths) + 1)])
         return cls(
             np.array(edges[:-1], np.int64),
