@@ -26,8 +26,8 @@ from .words import Query, Words, inlined, kernel, popcount, prefetch
 Integers = NDArray[Any]
 
 _FETCHED, _FETCHED_WIDE = 64, 16
-"""Codes at the head of a bucket, of one word and of more, that are asked for before they are needed; what is beyond, the
-machine foresees. Measured: half or twice as many take a tenth longer, and at 128 bits 64 take three times as long."""
+"""Codes at the head of a bucket, of one word and of more, that are asked for before they are needed; what is beyond,
+the machine foresees. Measured: half or twice as many take longer, and at 128 bits 64 take three times as long."""
 
 
 @kernel
