@@ -178,7 +178,7 @@ def test_files_nobody_can_read(tmp_path: Path, name: str) -> None:
         ("three.jsonl", b"3\n"),
         ("words.jsonl", b'{"vector": ["a"]}\n'),
         ("latin.csv", b"text,label\ncaf\xe9,x\n"),
-        ("cut.jsonl.gz", gzip.compress(b'{"text": "x"}' * 100)[:40]),
+        ("cut.jsonl.gz", gzip.compress(b'{"text": "x"}' * 100, mtime=0)[:40]),
         ("a-idx3-ubyte", b"\0\0\x08\x01" + b"\0\0\0\x02ab"),
     ],
 )
