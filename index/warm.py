@@ -15,8 +15,8 @@ from .contents import contents_of
 from .delta import Delta
 from .multihash import KeyBitmap, MultiHashIndex
 
-WIDTHS = (32, 64, 128, 256, 512)
-"""One width for each number of words that has kernels of its own (see `words`)."""
+WIDTHS = (64, 128, 256, 32, 512)
+"""One width for each number of words that has kernels of its own (see `words`), the likeliest first."""
 
 
 def compile_kernels(bits: int) -> None:

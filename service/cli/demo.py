@@ -12,7 +12,7 @@ import typer
 from ..examples import DIGIT, QUESTION
 from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine, say_damaged
 from .items import ingest_dataset
-from .serve import check_free, run
+from .serve import check_free, run, warming
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def demo(
 
     if serve:
         check_free(host, port)  # before minutes of training
-    with open_engine(data_dir) as engine:
+    with warming(), open_engine(data_dir) as engine:
         filled = _Filled(data_dir / "demo.json")
         for part in _PARTS:
             try:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -36,6 +38,17 @@ def check_free(host: str, port: int) -> None:
         raise ServiceError(
             f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port or HAMMINGBIRD_PORT"
         ) from None
+
+
+@contextmanager
+def warming() -> Iterator[None]:
+    """Have the search kernels compiled meanwhile, in a process of its own; once for a processor, then it is nothing."""
+    child = subprocess.Popen([sys.executable, "-P", "-m", "index.warm"], stdout=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        child.kill()
+        child.wait()
 
 
 def run(host: str, port: int, data_dir: Path) -> None:
@@ -72,10 +85,5 @@ def run(host: str, port: int, data_dir: Path) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
-    # The search kernels are compiled once for a processor; in a process of its own that delays no request.
-    warming = subprocess.Popen([sys.executable, "-P", "-m", "index.warm"], stdout=subprocess.DEVNULL)
-    try:
+    with warming():
         Server(config).run()
-    finally:
-        warming.kill()
-        warming.wait()
