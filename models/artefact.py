@@ -26,7 +26,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from .base import BIT_RULE, MAX_BITS, MIN_BITS, Model, build, capabilities, families
+from .base import BIT_RULE, MAX_BITS, MIN_BITS, Model, build, families
+from .capabilities import capabilities
 from .errors import ArtefactDamaged, InvalidParams
 from .inputs import INPUTS, input_from_config
 

@@ -1,7 +1,7 @@
 """What a model is: an encoder to bits, a loss for each optimiser, and whatever else it can do.
 
 The one Trainer drives every family through `roles` and `loss`; what a family can do beyond encoding it declares
-by having the method of a capability protocol. Reconstructions and codes are in the input's own terms: `x` is
+by having the method of a protocol of `capabilities`. Reconstructions and codes are in the input's own terms: `x` is
 `(B, *input.shape)`, logits are `(B, bits)`, bits are `(B, bits)` floats of 0 and 1.
 """
 
@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from .errors import InvalidInput, InvalidParams
@@ -34,6 +34,14 @@ class Batch:
 
     x: Tensor
     neighbour: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Roles that are stepped together for a share of all the epochs."""
+
+    roles: tuple[str, ...]
+    share: float
 
 
 MIN_BITS, MAX_BITS = 8, 1024
@@ -56,9 +64,12 @@ class Model(nn.Module, ABC):
     Params: ClassVar[type[FamilyParams]] = FamilyParams
     roles: ClassVar[tuple[str, ...]] = ("autoencoder",)
     """Optimisers, stepped in this order on each batch; none for a model fitted in closed form."""
-    chosen_by: ClassVar[Literal["retrieval", "loss"]] = "retrieval"
+    chosen_by: ClassVar[Literal["retrieval", "loss", "last"]] = "retrieval"
     """What picks the best epoch on held-out items. A family made to generate or repair is judged by its own
-    loss: the epoch at which its codes retrieve best comes long before it has learned what it is for."""
+    loss: the epoch at which its codes retrieve best comes long before it has learned what it is for. Where two
+    networks play against each other no loss says which epoch is best, and the last one is kept."""
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    """Adam's decay rates; games between networks want less momentum."""
     steps: ClassVar[int] = 2000
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
     registered: ClassVar[dict[str, type[Model]]] = {}
@@ -80,6 +91,11 @@ class Model(nn.Module, ABC):
     def neighbours(self) -> int:
         """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""
         return 0
+
+    @property
+    def stages(self) -> Sequence[Stage]:
+        """What is trained one after the other; each stage has its own optimisers and keeps its own best epoch."""
+        return (Stage(self.roles, 1.0),)
 
     @property
     def learning_rate(self) -> float:
@@ -150,70 +166,6 @@ class Model(nn.Module, ABC):
             known = (state, copy.deepcopy(self).double().eval())
             self.__dict__["_float64"] = known
         return known[1]
-
-
-# Capabilities: a model has one by having the method. `isinstance` sees only that it is there;
-# that it does what it says is tested for every family that has it.
-
-
-@runtime_checkable
-class Decodes(Protocol):
-    """Turns codes back into items."""
-
-    def decode(self, bits: Tensor) -> Tensor:
-        """The expected `x` `(B, *input.shape)` of bits `(B, bits)` of 0 and 1."""
-
-
-@runtime_checkable
-class Samples(Protocol):
-    """Makes new items from nothing."""
-
-    def sample(self, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
-        """`n` new `x` `(n, *input.shape)`, a function of the generator's state."""
-
-
-@runtime_checkable
-class Varies(Protocol):
-    """Makes new items that resemble a given one."""
-
-    def vary(self, x: Tensor, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
-        """`n` variations `(n, *input.shape)` of one `x` `(1, *input.shape)`."""
-
-
-@runtime_checkable
-class Denoises(Protocol):
-    """Removes noise."""
-
-    def denoise(self, x: Tensor) -> Tensor:
-        """The clean items `(B, *input.shape)` behind noisy `x`."""
-
-
-@runtime_checkable
-class Inpaints(Protocol):
-    """Fills in what is missing."""
-
-    def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
-        """`x` with the part where `mask` is 1 filled in; the rest unchanged. Both `(B, *input.shape)`."""
-
-
-CAPABILITIES: Mapping[str, type] = {
-    "decode": Decodes,
-    "sample": Samples,
-    "vary": Varies,
-    "denoise": Denoises,
-    "inpaint": Inpaints,
-}
-
-
-def capabilities(family: type[Model]) -> frozenset[str]:
-    """What models of `family` can do, by name; every one can "encode"."""
-    return frozenset(
-        {"encode"} | {name for name, protocol in CAPABILITIES.items() if hasattr(family, _method(protocol))}
-    )
-
-
-def _method(protocol: type) -> str:
-    return next(name for name in vars(protocol) if not name.startswith("_"))
 
 
 def families() -> Mapping[str, type[Model]]:

@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch.optim import Adam
 
 from . import measure, neighbours
-from .base import Batch, Model
+from .base import Batch, Model, Stage
 from .errors import DataError, TrainingFailed
 from .inputs import Rows
 from .readers import Items
@@ -97,12 +97,12 @@ class Validation:
             self._relevant = np.zeros((len(self._queries), len(self._database)), np.bool_)
             np.put_along_axis(self._relevant, near, True, axis=1)
 
-    def loss(self, model: Model) -> float:
-        """The held-out loss, all roles added up, with the same random draws every time."""
+    def loss(self, model: Model, roles: Sequence[str]) -> float:
+        """The held-out loss of `roles` added up, with the same random draws every time."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
             batch = Batch(self._queries.sample(len(self._queries)).to(model.device))
-            return sum(float(model.loss(batch, role)[0]) for role in model.roles)
+            return sum(float(model.loss(batch, role)[0]) for role in roles)
 
     def __call__(self, model: Model) -> tuple[float, measure.BitHealth]:
         queries, database = (np.packbits(_logits(model, part) > 0, axis=1) for part in (self._queries, self._database))
@@ -164,21 +164,48 @@ class Trainer:
         self, rows: Rows, validation: Validation, order: np.random.Generator, started: float
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
-        rate = config.learning_rate or model.learning_rate
-        optimisers = {role: Adam(model.parameters_of(role), lr=rate, fused=True) for role in model.roles}
-        epochs = config.epochs_for(len(rows), model.steps)
-        batches = max(1, len(rows) // config.batch_size)
+        epochs = max(config.epochs_for(len(rows), model.steps), len(model.stages))
+        run = _Run(epochs, max(1, len(rows) // config.batch_size), started)
         near = neighbours.table(rows, model.neighbours, order) if model.neighbours else None
-        best, best_epoch, best_state = -math.inf, 0, model.state_dict()
+        end = 0.0
+        for place, stage in enumerate(model.stages, start=1):
+            end += stage.share
+            last = min(max(round(epochs * end), run.epoch + 1), epochs - len(model.stages) + place)
+            yield from self._stage(stage, last, run, rows, near, validation, order)
+        if model.chosen_by != "retrieval":  # elsewhere the kept epoch was hashed when it was judged
+            model.eval()
+            retrieval, health = self._evaluate(rows, validation)
+            yield run.progress(run.losses, retrieval, health, len(rows))
+        self.metrics |= {"best_epoch": run.best_epoch, "epochs_run": run.epoch}
+
+    def _stage(
+        self,
+        stage: Stage,
+        last_epoch: int,
+        run: _Run,
+        rows: Rows,
+        near: NDArray[np.int64] | None,
+        validation: Validation,
+        order: np.random.Generator,
+    ) -> Iterator[Progress]:
+        """One stage, from its own first epoch to its own best one, whose state it leaves in the model."""
+        model, config = self.model, self.config
+        rate = config.learning_rate or model.learning_rate
+        optimisers = {
+            role: Adam(model.parameters_of(role), lr=rate, betas=model.betas, fused=True) for role in stage.roles
+        }
+        first, epochs = run.epoch, last_epoch - run.epoch
+        best, best_state = -math.inf, model.state_dict()
         retrieval: float | None = None
         health: measure.BitHealth | None = None
-        reported, step = 0.0, 0
-        for epoch in range(1, epochs + 1):
+        for epoch in range(first + 1, last_epoch + 1):
+            run.epoch = epoch
             model.train()
             sums: dict[str, float] = {}
             permutation = order.permutation(len(rows))
-            for batch, places in enumerate(np.array_split(permutation, batches), start=1):
-                decay = 0.505 + 0.495 * math.cos(math.pi * step / (epochs * batches))  # half a cosine, to a hundredth
+            for batch, places in enumerate(np.array_split(permutation, run.batches), start=1):
+                done = (epoch - first - 1) / epochs + (batch - 1) / (epochs * run.batches)
+                decay = 0.505 + 0.495 * math.cos(math.pi * done)  # half a cosine, to a hundredth
                 for optimiser in optimisers.values():
                     optimiser.param_groups[0]["lr"] = rate * decay
                 neighbour = None
@@ -187,36 +214,31 @@ class Trainer:
                 losses = self._step(Batch(rows.take(places), neighbour), optimisers, epoch)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value
-                step += 1
-                now = time.monotonic()
-                out_of_time = config.max_seconds is not None and now - started > config.max_seconds
-                if batch == batches or out_of_time:
-                    retrieval, health = self._evaluate(rows, validation)
-                    score = retrieval if model.chosen_by == "retrieval" else -validation.loss(model)
-                    if score > best:
-                        best, best_epoch, best_state = score, epoch, copy.deepcopy(model.state_dict())
-                if batch == batches or out_of_time or now - reported > _REPORT_EVERY_S:
-                    reported = now
-                    elapsed = max(time.monotonic() - started, 1e-9)
-                    yield Progress(
-                        epoch=epoch,
-                        epochs=epochs,
-                        step=step,
-                        steps=epochs * batches,
-                        losses={name: value / batch for name, value in sums.items()},
-                        retrieval=retrieval,
-                        best_epoch=best_epoch,
-                        bit_balance=health.balance if health else None,
-                        distinct_codes=health.distinct if health else None,
-                        items_per_s=step * len(rows) / batches / elapsed,
-                        eta_s=elapsed / step * (epochs * batches - step),
-                    )
-                if out_of_time:
+                run.step += 1
+                over = config.max_seconds is not None and time.monotonic() - run.started > config.max_seconds
+                last = batch == run.batches or over
+                if last:
+                    model.eval()
+                    if model.chosen_by == "retrieval":
+                        retrieval, health = self._evaluate(rows, validation)
+                    score = self._score(retrieval, validation, stage)
+                    if score >= best if model.chosen_by == "last" else score > best:
+                        best, run.best_epoch, best_state = score, epoch, copy.deepcopy(model.state_dict())
+                if last or run.due():
+                    run.losses = {name: value / batch for name, value in sums.items()}
+                    yield run.progress(run.losses, retrieval, health, len(rows))
+                if over:
                     break
-            if out_of_time or epoch - best_epoch >= config.patience:
+            if over or epoch - run.best_epoch >= config.patience:
                 break
         model.load_state_dict(best_state)
-        self.metrics |= {"best_epoch": best_epoch, "epochs_run": epoch}
+
+    def _score(self, retrieval: float | None, validation: Validation, stage: Stage) -> float:
+        """How good this epoch is; more is better."""
+        if self.model.chosen_by == "retrieval":
+            assert retrieval is not None
+            return retrieval
+        return 0.0 if self.model.chosen_by == "last" else -validation.loss(self.model, stage.roles)
 
     def _step(self, batch: Batch, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
         model = self.model
@@ -242,7 +264,44 @@ class Trainer:
         return out
 
     def _evaluate(self, rows: Rows, validation: Validation) -> tuple[float, measure.BitHealth]:
-        self.model.eval()
         with torch.no_grad():
             self.model.fit_hash(rows)
         return validation(self.model)
+
+
+@dataclass
+class _Run:
+    """Where a training stands, across its stages."""
+
+    epochs: int
+    batches: int
+    started: float
+    epoch: int = 0
+    step: int = 0
+    best_epoch: int = 0
+    reported: float = 0.0
+    losses: Mapping[str, float] = field(default_factory=dict)
+
+    def due(self) -> bool:
+        """Whether it is time to say something."""
+        return time.monotonic() - self.reported > _REPORT_EVERY_S
+
+    def progress(
+        self, losses: Mapping[str, float], retrieval: float | None, health: measure.BitHealth | None, items: int
+    ) -> Progress:
+        self.reported = time.monotonic()
+        elapsed = max(self.reported - self.started, 1e-9)
+        steps = self.epochs * self.batches
+        return Progress(
+            epoch=self.epoch,
+            epochs=self.epochs,
+            step=self.step,
+            steps=steps,
+            losses=losses,
+            retrieval=retrieval,
+            best_epoch=self.best_epoch,
+            bit_balance=health.balance if health else None,
+            distinct_codes=health.distinct if health else None,
+            items_per_s=self.step * items / self.batches / elapsed,
+            eta_s=max(0.0, elapsed / self.step * (steps - self.step)),
+        )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from index import Codes, from_hex, to_hex
-from models.base import Decodes, Denoises, Inpaints, Model, Samples, Varies
+from models.base import Model
+from models.capabilities import Decodes, Denoises, Inpaints, Samples, Varies
 from models.errors import InvalidInput
 from models.images import Picture, contact_sheet, encode_png
 from models.registry import Entry

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from index import Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
-from models.base import Model, capabilities, families
+from models.base import Model, families
+from models.capabilities import capabilities
 from models.errors import InvalidInput, ModelsError
 from models.registry import Entry, Registry
 

@@ -14,7 +14,8 @@ import pytest
 from support import server
 
 from index.items import new_id
-from models.base import capabilities, families
+from models.base import families
+from models.capabilities import capabilities
 from models.images import encode_png
 from service.settings import Settings
 

@@ -1,5 +1,9 @@
-"""Every model family, one idea a file. Importing this package registers them all."""
+"""Every model family, one a file. Importing this package registers them all."""
 
-from . import baselines, binary_autoencoder, denoising_autoencoder, vae
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["baselines", "binary_autoencoder", "denoising_autoencoder", "vae"]
+__all__ = sorted(module.name for module in iter_modules(__path__))
+
+for _name in __all__:
+    import_module(f"{__name__}.{_name}")

@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from ..base import Batch, FamilyParams, Model, Terms
-from ..inputs import InputSpec, Rows
+from ..base import Batch, FamilyParams, Terms
+from ..inputs import InputSpec
+from ..latent import LatentAutoencoder
 from ..layers import corrupt, dense, expectation, reconstruction_loss
-from ..rotation import Rotation
 
 
 class DenoisingAutoencoderParams(FamilyParams):
@@ -24,7 +24,7 @@ class DenoisingAutoencoderParams(FamilyParams):
     missing: float = Field(0.5, ge=0, lt=1, description="largest share of an item that is hidden")
 
 
-class DenoisingAutoencoder(Model):
+class DenoisingAutoencoder(LatentAutoencoder):
     """A deterministic latent, learned by repairing; removes noise and fills holes."""
 
     family = "denoising-autoencoder"
@@ -36,11 +36,10 @@ class DenoisingAutoencoder(Model):
     params: DenoisingAutoencoderParams
 
     def __init__(self, input: InputSpec, bits: int, params: DenoisingAutoencoderParams) -> None:
-        super().__init__(input, bits, params)
+        super().__init__(input, bits, params, params.latent)
         width, latent = params.hidden, params.latent
         self.encoder = dense([2 * input.size, width, width, latent])
         self.decoder = dense([latent, width, width, input.size])
-        self.rotation = Rotation(latent, bits)
 
     def latent(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Latents `(B, latent)` of `x` whose part under `mask` (1 = missing) is not to be looked at."""
@@ -50,8 +49,7 @@ class DenoisingAutoencoder(Model):
 
     def repaired(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The expected clean item."""
-        out = self.decoder(self.latent(x, mask))
-        return expectation(self.input.likelihood, out).unflatten(1, self.input.shape)
+        return self.expected(self.latent(x, mask))
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
         x = batch.x
@@ -81,15 +79,8 @@ class DenoisingAutoencoder(Model):
             mask = mask * ((places >= start) & (places < start + side))
         return mask
 
-    def fit_hash(self, rows: Rows) -> None:
-        self.rotation.fit(rows, lambda x: self.latent(x.to(self.device)), "itq")
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.rotation.logits(self.latent(x))
-
-    def decode(self, bits: Tensor) -> Tensor:
-        out = self.decoder(self.rotation.restore(bits))
-        return expectation(self.input.likelihood, out).unflatten(1, self.input.shape)
+    def expected(self, z: Tensor) -> Tensor:
+        return expectation(self.input.likelihood, self.decoder(z)).unflatten(1, self.input.shape)
 
     def denoise(self, x: Tensor) -> Tensor:
         return self.repaired(x)

@@ -17,10 +17,10 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from ..base import Batch, FamilyParams, Model, Terms
-from ..inputs import InputSpec, Rows
+from ..base import Batch, FamilyParams, Terms
+from ..inputs import InputSpec
+from ..latent import LatentAutoencoder
 from ..layers import dense, expectation, reconstruction_loss
-from ..rotation import Rotation
 
 
 class VaeParams(FamilyParams):
@@ -30,10 +30,11 @@ class VaeParams(FamilyParams):
     warm_up_steps: int = Field(500, ge=0, description="steps over which beta grows from 0")
 
 
-class Vae(Model):
+class Vae(LatentAutoencoder):
     """Gaussian latents, dense layers; samples, varies, repairs."""
 
     family = "vae"
+    spherical = True
     chosen_by = "loss"
 
     Params = VaeParams
@@ -44,12 +45,11 @@ class Vae(Model):
     variance: Tensor
 
     def __init__(self, input: InputSpec, bits: int, params: VaeParams) -> None:
-        super().__init__(input, bits, params)
+        super().__init__(input, bits, params, params.latent)
         width, latent = params.hidden, params.latent
         self.encoder = dense([input.size, width, width, 2 * latent])
         self.decoder = dense([latent, width, width, input.size])
         self.register_buffer("variance", torch.ones(()))
-        self.rotation = Rotation(latent, bits)
         self.register_buffer("warmed", torch.zeros((), dtype=torch.int64))
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,14 +85,8 @@ class Vae(Model):
     def after_step(self) -> None:
         self.warmed += 1
 
-    def fit_hash(self, rows: Rows) -> None:
-        self.rotation.fit(rows, lambda x: self.posterior(x.to(self.device))[0], "itq")
-
-    def encode(self, x: Tensor) -> Tensor:
-        return self.rotation.logits(self.posterior(x)[0])
-
-    def decode(self, bits: Tensor) -> Tensor:
-        return self.expected(self.rotation.restore(bits))
+    def latent(self, x: Tensor) -> Tensor:
+        return self.posterior(x)[0]
 
     def sample(self, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
         return self.expected(temperature * torch.randn(n, self.params.latent, generator=generator))

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 
-from models.base import capabilities
 from models.base import families as known_families
+from models.capabilities import capabilities
 from models.errors import UnknownModel
 from models.registry import Entry
 from models.train import TrainConfig

@@ -11,9 +11,10 @@ import pytest
 import torch
 from support import part_of, topics, vectors
 
-from models import base, neighbours
+from models import neighbours
 from models.artefact import fingerprint, load_model, read_artefact, save_artefact
-from models.base import Batch, Model, build, capabilities, families
+from models.base import Batch, Model, build, families
+from models.capabilities import CAPABILITIES, capabilities
 from models.data import Dataset, load
 from models.errors import ArtefactDamaged, DataError, InvalidInput, InvalidParams, TrainingFailed, UnknownModel
 from models.inputs import INPUTS
@@ -310,7 +311,7 @@ def test_roles_have_parameters_and_losses(case: Case) -> None:
 
 def test_every_capability_is_had_by_some_family() -> None:
     had = set().union(*(capabilities(family) for family in Model.registered.values()))
-    assert had == {"encode", *base.CAPABILITIES}
+    assert had == {"encode", *CAPABILITIES}
 
 
 def test_every_family_has_a_paper_and_described_parameters() -> None:
