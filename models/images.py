@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
 from .errors import InputTooLarge, InvalidInput
 
@@ -104,6 +104,23 @@ def contact_sheet(pictures: Sequence[Picture], *, tile: int = 64, gap: int = 4) 
         top, left = gap + place // columns * step_y, gap + place % columns * step_x
         sheet[top : top + height * scale, left : left + width * scale] = picture.repeat(scale, 0).repeat(scale, 1)
     return sheet
+
+
+def labelled_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], *, tile: int = 48, gap: int = 3) -> Picture:
+    """Rows of pictures of one size under each other, each with its title on the left, as one RGB picture."""
+    height, width, _ = rows[0][1][0].shape
+    scale = max(1, -(-tile // max(height, width)))
+    step_y, step_x = height * scale + gap, width * scale + gap
+    left = gap + 8 * max(len(title) for title, _ in rows)
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new("RGB", (left + columns * step_x, gap + len(rows) * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (title, pictures) in enumerate(rows):
+        draw.text((gap, gap + row * step_y + height * scale // 2 - 6), title, fill="black")
+        for column, picture in enumerate(pictures):
+            enlarged = picture.repeat(scale, 0).repeat(scale, 1)
+            sheet.paste(_image(enlarged).convert("RGB"), (left + column * step_x, gap + row * step_y))
+    return np.asarray(sheet)
 
 
 def _image(picture: Picture) -> Image.Image:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-__all__ = sorted(module.name for module in iter_modules(__path__) if module.name != "base")
+__all__ = sorted(module.name for module in iter_modules(__path__) if module.name not in ("base", "run"))
 
 for _name in __all__:
     import_module(f"{__name__}.{_name}")

@@ -1,13 +1,13 @@
-"""/generate, /denoise, /encode, /decode."""
+"""/generate, /denoise, /interpolate, /encode, /decode, /score."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 
-from .. import create
+from .. import coding, create
 from ..dependencies import EngineDep
 from ..examples import DIGIT
 from ..schemas import (
@@ -19,16 +19,21 @@ from ..schemas import (
     EncodeRequest,
     GenerateReply,
     GenerateRequest,
+    InterpolateReply,
+    InterpolateRequest,
+    ScoreReply,
+    ScoreRequest,
 )
 
 router = APIRouter(tags=["models at work"])
 
 
-@router.post(
-    "/generate",
-    response_model=GenerateReply,
-    responses={200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}},
-)
+_SHEET: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}
+}
+
+
+@router.post("/generate", response_model=GenerateReply, responses=_SHEET)
 def generate(
     body: Annotated[GenerateRequest, Body(examples=[{"model": "digits-vae", "n": 16, "seed": 7}])],
     engine: EngineDep,
@@ -52,6 +57,22 @@ def _prefers_png(accept: str) -> bool:
     return rating["image/png"] > rating["application/json"]
 
 
+@router.post("/interpolate", response_model=InterpolateReply, responses=_SHEET)
+def interpolate(
+    body: Annotated[
+        InterpolateRequest,
+        Body(examples=[{"model": "digits-vae", "a": {"image": DIGIT}, "b": {"code": "0123456789abcdef"}, "steps": 8}]),
+    ],
+    engine: EngineDep,
+    accept: Annotated[str, Header(description="image/png asks for one contact sheet")] = "application/json",
+) -> InterpolateReply | Response:
+    """The way from one item to another through the model's latent space, ends included, each step with its code."""
+    reply, pictures = create.interpolate(engine, body)
+    if _prefers_png(accept):
+        return Response(create.sheet(pictures), media_type="image/png")
+    return reply
+
+
 @router.post("/denoise")
 def denoise(
     body: Annotated[
@@ -70,13 +91,24 @@ def encode(
     engine: EngineDep,
 ) -> EncodeReply:
     """The codes of inputs, without storing anything."""
-    return create.encode_inputs(engine, body)
+    return coding.encode_inputs(engine, body)
 
 
 @router.post("/decode")
 def decode(
-    body: Annotated[DecodeRequest, Body(examples=[{"model": "digits-hash", "codes": ["0123456789abcdef"]}])],
+    body: Annotated[
+        DecodeRequest, Body(examples=[{"model": "digits-hash", "codes": ["0123456789abcdef"], "flip": [0, 63]}])
+    ],
     engine: EngineDep,
 ) -> DecodeReply:
-    """The items that codes stand for."""
-    return create.decode_codes(engine, body)
+    """The items that codes stand for; with `flip`, also what each single bit changes."""
+    return coding.decode_codes(engine, body)
+
+
+@router.post("/score")
+def score(
+    body: Annotated[ScoreRequest, Body(examples=[{"model": "digits-vae", "inputs": [{"image": DIGIT}]}])],
+    engine: EngineDep,
+) -> ScoreReply:
+    """How ordinary each input is to the model, higher for more ordinary ones; strange ones stand out below."""
+    return coding.score(engine, body)

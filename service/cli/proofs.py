@@ -1,0 +1,140 @@
+"""hammingbird evaluate --suite families: every system beside its threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich.table import Table
+
+from .base import bar, console, errors, follow, load_data, print_json
+
+if TYPE_CHECKING:
+    from models.proofs.run import Outcome
+
+_BUILT_IN = {"images": "digits", "texts": "python-docs", "sounds": "tones"}
+_SHOWN = 12
+_NEED_OF_KIND = {"image": "images", "text": "texts", "audio": "sounds"}
+
+
+def prove(data: Sequence[str], only: Sequence[str], seeds: int, jobs: int, as_json: bool) -> bool:
+    """Run the proofs of the families and print what they found; whether every threshold was met."""
+    from models.proofs import base, run  # registers the proofs
+
+    sources = {**_BUILT_IN, **_sources(data)}
+    unknown = sorted(set(only) - set(base.PROOFS))
+    if unknown:
+        from models.errors import InvalidParams
+
+        raise InvalidParams(f"there is no proof {unknown[0][:64]!r}; known are {', '.join(sorted(base.PROOFS))}")
+    names = list(only) or sorted(base.PROOFS)
+    seconds = sum(base.PROOFS[name].seconds for name in names) * seeds / jobs
+    errors.print(
+        f"{len(names)} proofs, {seeds} seeds, {jobs} at a time: about {max(1, round(seconds / 60))} minutes",
+        highlight=False,
+    )
+    outcomes: list[Outcome] = []
+    with bar("proofs", len(names) * seeds) as show:
+        for outcome in run.run(names, sources, seeds, jobs):
+            outcomes.append(outcome)
+            show(len(outcomes), f"{outcome.name} seed {outcome.seed}, {outcome.seconds:.0f} s")
+            if outcome.error is not None:
+                errors.print(f"[red]{outcome.name}[/] seed {outcome.seed}: {outcome.error}", highlight=False)
+    rows = [row for name in names for row in _rows(name, [one for one in outcomes if one.name == name])]
+    if as_json:
+        print_json({"sources": sources, "seeds": seeds, "rows": rows})
+    else:
+        _show(rows, seeds)
+    return all(row["met"] in (None, row["seeds"]) for row in rows) and not any(one.error for one in outcomes)
+
+
+def _sources(data: Sequence[str]) -> dict[str, str]:
+    from models.data import load
+    from models.errors import DataError
+
+    found: dict[str, str] = {}
+    for source in data:
+        kind = load(source).kind
+        need = _NEED_OF_KIND.get(kind)
+        if need is None or need in found:
+            raise DataError(
+                f"{source!r} holds {kind} items; the proofs take one set of images, one of texts and one of sounds"
+            )
+        found[need] = source
+    return found
+
+
+def _rows(name: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """One row a finding, over all seeds, in the order in which the proof found them."""
+    from models.proofs.base import PROOFS
+
+    proof = PROOFS[name]
+    whats = dict.fromkeys(finding.what for outcome in outcomes for finding in outcome.findings)
+    rows = []
+    for what in whats:
+        found = [finding for outcome in outcomes for finding in outcome.findings if finding.what == what]
+        values = [finding.value for finding in found]
+        met = [finding.met for finding in found]
+        rows.append(
+            {
+                "proof": name,
+                "system": proof.system,
+                "title": proof.title,
+                "what": what,
+                "value": float(np.mean(values)),
+                "deviation": float(np.std(values)) if len(values) > 1 else None,
+                "threshold": found[0].threshold,
+                "at": found[0].at,
+                "published": found[0].published,
+                "met": None if found[0].threshold is None else sum(one is True for one in met),
+                "seeds": len(found),
+                "seconds": float(np.mean([outcome.seconds for outcome in outcomes])),
+            }
+        )
+    return rows
+
+
+def _show(rows: Sequence[dict[str, Any]], seeds: int) -> None:
+    table = Table("proof", "measured", "value", "+-", "asked", "published", "met", "seconds", title="Proof table")
+    before = None
+    for row in rows:
+        sign = "<=" if row["at"] == "most" else ">="
+        table.add_row(
+            row["proof"] if row["proof"] != before else "",
+            row["what"],
+            f"{row['value']:.4g}",
+            "" if row["deviation"] is None else f"{row['deviation']:.2g}",
+            "" if row["threshold"] is None else f"{sign} {row['threshold']:.4g}",
+            row["published"],
+            "" if row["met"] is None else f"{row['met']} of {row['seeds']}",
+            f"{row['seconds']:.0f}" if row["proof"] != before else "",
+        )
+        before = row["proof"]
+    console.print(table)
+
+
+def draw(data: str, families: Sequence[str], out: Path, seed: int) -> None:
+    """Train each family on the images of `data` and write what it does with held-out ones as `<out>/<family>.png`."""
+    from models.base import build
+    from models.base import families as known
+    from models.errors import DataError
+    from models.images import encode_png
+    from models.inputs import INPUTS
+    from models.proofs.base import part
+    from models.sheets import sheet
+    from models.train import TrainConfig, Trainer
+
+    items = load_data(data)
+    if items.kind != "image":
+        raise DataError(f"{data!r} holds {items.kind} items; contact sheets are made of images")
+    order = np.random.default_rng(seed).permutation(len(items))
+    shown, kept = part(items, order[:_SHOWN]), part(items, order[_SHOWN:])
+    out.mkdir(parents=True, exist_ok=True)
+    for name in families or sorted(known()):
+        model = build(name, INPUTS["image"].fit(kept.items), 64, {}, seed=seed)
+        follow(f"training {name}", Trainer(model, TrainConfig(seed=seed)).fit(kept.items, kept.labels))
+        path = out / f"{name}.png"
+        path.write_bytes(encode_png(sheet(model, shown.items, seed=seed)))
+        console.print(str(path), highlight=False)

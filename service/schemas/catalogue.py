@@ -1,0 +1,153 @@
+"""Collections, models, jobs and health."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from .base import MOST, ModelInfo, Output, Strict, absent
+
+
+class CollectionRequest(Strict):
+    name: str
+    model: str | None = Field(None, description="the model whose codes it holds")
+    bits: int | None = Field(None, description="for a collection of ready-made codes, without a model")
+    keep_inputs: bool = Field(True, description="keep what was ingested, so that another model can encode it again")
+    indexes: list[str] = Field([], max_length=16, description="payload fields to index: filters on them are fast")
+
+
+class CollectionInfo(BaseModel):
+    name: str
+    bits: int
+    model: ModelInfo | None
+    items: int
+    keep_inputs: bool
+    created_at: str
+    indexes: list[str] = Field(description="payload fields that have an index")
+    memory_bytes: int = Field(description="taken by the index: codes, keys and buckets")
+
+
+class DamagedInfo(BaseModel):
+    name: str
+    detail: str
+
+
+class CollectionList(BaseModel):
+    collections: list[CollectionInfo]
+    damaged: list[DamagedInfo]
+
+
+class StoredItem(BaseModel):
+    id: str
+    code: str
+    payload: dict[str, Any] | None = None
+    input: Output | None = Field(None, description="as it was ingested, where inputs are kept")
+
+
+class ItemList(BaseModel):
+    items: list[StoredItem]
+    cursor: str | None = Field(description="the last id of this page while more follow")
+
+
+class DeleteRequest(Strict):
+    """Which items to delete: exactly one of these."""
+
+    ids: list[str] | None = Field(None, min_length=1, max_length=MOST, fail_fast=True)
+    filter: dict[str, Any] | None = Field(
+        None, description="payload conditions, as for /search; {} means all", examples=[{"label": 7}]
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.ids is None) == (self.filter is None):
+            raise ValueError("give exactly one of ids, filter")
+        return self
+
+
+class FieldRequest(Strict):
+    field: str = Field(min_length=1, description="a payload field; dots reach into objects")
+
+
+class CompactReply(BaseModel):
+    bytes_before: int = Field(description="of all the collection's files")
+    bytes_after: int
+
+
+class DeleteReply(BaseModel):
+    deleted: int
+
+
+class FamilyInfo(BaseModel):
+    name: str
+    summary: str
+    capabilities: list[str]
+    params: dict[str, Any] = Field(description="JSON schema of its parameters")
+
+
+class FamilyList(BaseModel):
+    families: list[FamilyInfo]
+    training: dict[str, Any] = Field(description="JSON schema of the parameters that every training takes")
+
+
+class ModelCard(ModelInfo):
+    aliases: list[str]
+    family: str
+    bits: int
+    input: dict[str, Any]
+    capabilities: list[str]
+    metrics: dict[str, Any]
+    card: str | None = Field(None, description="Markdown with a YAML head", exclude_if=absent)
+
+
+class ModelList(BaseModel):
+    models: list[ModelCard]
+    damaged: list[DamagedInfo]
+
+
+class AliasRequest(Strict):
+    version: int = Field(ge=1)
+
+
+class TrainData(Strict):
+    """Where the items come from: exactly one."""
+
+    collection: str | None = Field(None, description="the kept inputs of a collection")
+    dataset: str | None = Field(None, description="a built-in data set: digits, python-docs")
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.collection is None) == (self.dataset is None):
+            raise ValueError("give exactly one of collection, dataset")
+        return self
+
+
+class TrainRequest(Strict):
+    name: str
+    family: str
+    bits: int = 64
+    data: TrainData
+    params: dict[str, Any] = Field(default={}, description="of the family and of training; see GET /families")
+    seed: int = Field(0, ge=0, lt=2**63)
+
+
+class Job(BaseModel):
+    id: str
+    kind: Literal["train"]
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
+    progress: dict[str, Any]
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    created_at: str
+    updated_at: str
+
+
+class JobList(BaseModel):
+    jobs: list[Job]
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+    collections: int
+    models: int
+    damaged: list[str]

@@ -1,0 +1,113 @@
+"""Storing and finding: the bodies of /ingest and /search."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field, field_validator, model_validator
+
+from .base import INPUT_FIELDS, MOST, Hit, Input, Inputs, ModelInfo, Strict, absent
+
+
+class IngestItem(Inputs):
+    """An item to store: an input, an id (made where absent) and any JSON object as payload."""
+
+    id: str | None = Field(None, min_length=1, description="up to 512 bytes; generated, time-ordered, when absent")
+    payload: dict[str, Any] | None = None
+
+    @field_validator("payload")
+    @classmethod
+    def _storable(cls, payload: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            json.dumps(payload, allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            raise ValueError("a payload holds JSON only: no NaN, no half surrogate pairs, no endless depth") from None
+        return payload
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in self.given() if name != "id"]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(INPUT_FIELDS)}; got {len(given)}")
+        return self
+
+
+class IngestRequest(Strict):
+    collection: str
+    model: str | None = Field(None, description="needed only when the call creates the collection")
+    items: list[IngestItem] = Field(min_length=1, max_length=MOST, fail_fast=True)
+
+
+class ItemError(BaseModel):
+    position: int
+    id: str | None
+    detail: str
+
+
+class IngestReply(BaseModel):
+    collection: str
+    model: ModelInfo | None
+    created: int
+    updated: int
+    unchanged: int
+    ids: list[str] | None = Field(
+        description="of the stored items, in the order they came; null for a stream of more than 10,000 lines"
+    )
+    errors: list[ItemError] | None = Field(None, description="with on_error=skip: what was left out", exclude_if=absent)
+    took_ms: float
+
+
+class SearchOptions(Strict):
+    """How to search, without what to search for."""
+
+    collection: str
+    k: int | None = Field(None, ge=1, description="at most so many; 10 when neither k nor radius is given")
+    radius: int | None = Field(None, ge=0, description="inclusive Hamming distance")
+    limit: int = Field(1000, ge=1, description="hits a page, for a search by radius alone")
+    cursor: str | None = Field(None, description="of the page before")
+    filter: dict[str, Any] | None = Field(
+        None,
+        description="payload conditions: {field: value}, $eq $ne $gt $gte $lt $lte $in $nin $exists, $and $or $not",
+        examples=[{"label": 7}, {"price": {"$gte": 10, "$lt": 20}, "$or": [{"tags": "new"}, {"author.name": "Ann"}]}],
+    )
+    rerank: Literal["none", "soft"] = Field(
+        "none", description="soft: order what was found by the distance of the query's real logits from the stored bits"
+    )
+    include: list[Literal["payload", "code"]] = Field(default=["payload"])
+    count_only: bool = Field(False, description="only `total`, no hits")
+
+
+class SearchRequest(SearchOptions):
+    query: Input
+
+
+class Plan(BaseModel):
+    method: Literal["multi-index-hash", "scan", "bucket"]
+    candidates: int
+
+
+class Timing(BaseModel):
+    encode: float
+    search: float
+    total: float
+
+
+class SearchReply(BaseModel):
+    collection: str
+    model: ModelInfo | None
+    code: str = Field(description="of the query")
+    hits: list[Hit] = Field(description="by distance, then id")
+    total: int = Field(description="size of the whole answer, exact")
+    complete: bool = Field(description="false only while a cursor remains")
+    cursor: str | None
+    plan: Plan
+    took_ms: Timing
+
+
+class SearchBatchRequest(Strict):
+    searches: list[SearchRequest] = Field(min_length=1, max_length=MOST, fail_fast=True)
+
+
+class SearchBatchReply(BaseModel):
+    results: list[SearchReply]
