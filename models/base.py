@@ -123,6 +123,10 @@ class Model(nn.Module, ABC):
     def fit_hash(self, rows: Rows) -> None:
         """Fit what turns latents into bits; called before each evaluation, with the training rows."""
 
+    def diagnose(self, rows: Rows) -> Mapping[str, float | str]:
+        """What the metrics should say about the health of the trained model; called once, with the training rows."""
+        return {}
+
     @property
     def device(self) -> torch.device:
         return next(iter(self.state_dict().values())).device

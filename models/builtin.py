@@ -13,7 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .lines import draw
 from .readers import Found
+from .spiral import draw as draw_spiral
+from .tones import melodies
 
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip", "__pycache__"}
 _SHORTEST = 40
@@ -90,4 +93,31 @@ def _docstrings(
             yield from _docstrings(child, f"{name}.{child.name}")
 
 
-BUILTIN: Mapping[str, Callable[[], Found]] = {"digits": digits, "python-docs": python_docs}
+def lines() -> Found:
+    """2,000 lines from the centre of a picture at angles drawn at random, 16 x 16; label = one of ten bins of angle.
+
+    The task of Berthelot et al. (ICLR 2019) on which interpolations are measured (see `lines`).
+    """
+    angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 2000)
+    images = np.round((draw(angles, 16) + 1) * 127.5).astype(np.uint8)[:, :, :, None]
+    ids = [f"line-{place:04d}" for place in range(len(angles))]
+    labels = [str(int(angle / (2 * np.pi) * 10)) for angle in angles]
+    return Found("image", images, ids, labels, [{"angle": round(float(angle), 4)} for angle in angles])
+
+
+def tones() -> Found:
+    """1,000 synthetic melodies of eight notes, about a second each; label = instrument, payload = the notes."""
+    sounds, labels, payloads = melodies(1000)
+    return Found("audio", sounds, [f"melody-{place:04d}" for place in range(len(sounds))], labels, payloads)
+
+
+def spiral() -> Found:
+    """5,000 points of a noisy spiral in the plane (see `spiral`); label = the whole part of the curve's parameter."""
+    items, t = draw_spiral(5000, np.random.default_rng(0))
+    ids = [f"point-{place:04d}" for place in range(len(items))]
+    return Found("vector", items, ids, [str(int(value)) for value in t])
+
+
+BUILTIN: Mapping[str, Callable[[], Found]] = {
+    "digits": digits, "python-docs": python_docs, "lines": lines, "tones": tones, "spiral": spiral,
+}  # fmt: skip

@@ -34,7 +34,7 @@ class Dataset:
         shape = f" of {len(self.items[0])} numbers" if self.kind == "vector" else ""
         labels = sorted(set(self.labels)) if self.labels is not None else []
         shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
-        return f"{self.name}: {len(self):,} {self.kind}s{shape}, " + (
+        return f"{self.name}: {len(self):,} {'sound' if self.kind == 'audio' else self.kind}s{shape}, " + (
             f"{len(labels)} labels ({shown})" if labels else "no labels"
         )
 

@@ -1,111 +1,34 @@
 """From items to tensors and back: the preprocessing that is part of a model.
 
-Each input kind is a module whose fitted numbers are buffers, so they are saved with the weights and count in the
-fingerprint: the same item means the same tensor for as long as the model exists. An item in memory is a
-`(height, width, channels)` uint8 array (image), a string (text) or a `(dim,)` float32 array (vector).
+An item in memory is a `(height, width, channels)` uint8 array (image), a string (text), a `(dim,)` float32 array
+(vector) or a `Sound` (audio).
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from torch import Tensor, nn
+from torch import Tensor
 
+from .audio import AudioInput
 from .errors import ArtefactDamaged, DataError, InvalidInput
 from .images import fit_image
+from .preprocessing import InputSpec, Rows, whole
 from .readers import Items
 
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+__all__ = ["INPUTS", "AudioInput", "ImageInput", "InputSpec", "Rows", "TextInput", "VectorInput", "input_from_config"]
+
 MAX_SIDE = 256
 MAX_DIM = 65_536
 MAX_WORDS = 20_000
-
-
-class Rows:
-    """Preprocessed items at rest, made into tensors a batch at a time."""
-
-    def __init__(self, data: NDArray[Any] | csr_matrix, input: InputSpec) -> None:
-        self.data = data  # (n, ...), compact
-        self._input = input
-
-    def __len__(self) -> int:
-        return int(self.data.shape[0])
-
-    def take(self, places: NDArray[np.int64]) -> Tensor:
-        """The rows at `places` as a tensor `(len(places), *shape)`."""
-        return self._input.to_tensor(self.data[places])
-
-    def sample(self, most: int) -> Tensor:
-        """At most `most` rows, spread evenly over all of them."""
-        return self.take(np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)))
-
-    def subset(self, places: NDArray[np.int64]) -> Rows:
-        """Only the rows at `places`."""
-        return Rows(self.data[places], self._input)
-
-
-class InputSpec(nn.Module):
-    """One kind of input: how items become tensors `(n, *shape)` and how tensors become items."""
-
-    kind: ClassVar[str]
-    likelihood: ClassVar[str]
-    """How a reconstruction is judged: "bernoulli", "gaussian" or "multinomial" (see `layers`)."""
-    shape: tuple[int, ...]
-
-    @property
-    def size(self) -> int:
-        """Numbers in one row: the product of `shape`."""
-        return int(np.prod(self.shape))
-
-    @classmethod
-    @abstractmethod
-    def fit(cls, items: Items) -> Self:
-        """The preprocessing that suits `items`."""
-
-    @classmethod
-    @abstractmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """The module that `config` describes, its buffers still to be loaded. Raises `ArtefactDamaged`."""
-
-    @abstractmethod
-    def config(self) -> dict[str, Any]:
-        """All that `from_config` needs, as JSON."""
-
-    @abstractmethod
-    def rest(self, items: Items) -> NDArray[Any] | csr_matrix:
-        """Items in compact form, one a row. Raises `InvalidInput` with the position of the first bad one."""
-
-    @abstractmethod
-    def to_tensor(self, data: Any) -> Tensor:
-        """Compact rows as a float32 tensor `(n, *shape)`."""
-
-    @abstractmethod
-    def restore(self, x: Tensor) -> list[Any]:
-        """Tensors `(n, *shape)` as items."""
-
-    @abstractmethod
-    def example(self) -> Any:
-        """Some item that this input can take."""
-
-    def shrink(self, item: Any) -> Any:
-        """The item without what `rest` would throw away, so that many can be held at once."""
-        return item
-
-    def rows(self, items: Items) -> Rows:
-        """Items preprocessed for training."""
-        return Rows(self.rest(items), self)
-
-    def tensor(self, items: Items) -> Tensor:
-        """Items as a float32 tensor `(n, *shape)`."""
-        return self.to_tensor(self.rest(items))
 
 
 class ImageInput(InputSpec):
@@ -132,7 +55,7 @@ class ImageInput(InputSpec):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        height, width, channels = (_whole(config, name, MAX_SIDE) for name in ("height", "width", "channels"))
+        height, width, channels = (whole(config, name, MAX_SIDE) for name in ("height", "width", "channels"))
         if channels not in (1, 3):
             raise ArtefactDamaged(f"an image has 1 or 3 channels; the config says {channels}")
         return cls(height, width, channels)
@@ -188,7 +111,7 @@ class VectorInput(InputSpec):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(_whole(config, "dim", MAX_DIM))
+        return cls(whole(config, "dim", MAX_DIM))
 
     def config(self) -> dict[str, Any]:
         return {"kind": self.kind, "dim": self.dim}
@@ -282,7 +205,7 @@ class TextInput(InputSpec):
         return [" ".join(self.vocabulary[word] for word in row) for row in top.tolist()]
 
 
-INPUTS: Mapping[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageInput, VectorInput, TextInput)}
+INPUTS: Mapping[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageInput, VectorInput, TextInput, AudioInput)}
 
 
 def input_from_config(config: Mapping[str, Any]) -> InputSpec:
@@ -291,10 +214,3 @@ def input_from_config(config: Mapping[str, Any]) -> InputSpec:
     if not isinstance(kind, str) or kind not in INPUTS:
         raise ArtefactDamaged(f"unknown input kind {kind!r}; this program knows {', '.join(INPUTS)}")
     return INPUTS[kind].from_config(config)
-
-
-def _whole(config: Mapping[str, Any], name: str, largest: int) -> int:
-    value = config.get(name)
-    if type(value) is not int or not 1 <= value <= largest:
-        raise ArtefactDamaged(f"the config's {name} must be a whole number from 1 to {largest}; it is {value!r}")
-    return value

@@ -39,13 +39,18 @@ def reconstruction_loss(likelihood: str, out: Tensor, x: Tensor) -> Tensor:
     "bernoulli": `out` are logits of pixels in [0, 1]. "gaussian": `out` are means, unit variance.
     "multinomial": `out` are logits of words, `x` weights that count as word frequencies once they sum to 1.
     """
+    return item_losses(likelihood, out, x).mean()
+
+
+def item_losses(likelihood: str, out: Tensor, x: Tensor) -> Tensor:
+    """`reconstruction_loss` of each item, `(B,)`."""
     out, x = out.flatten(1), x.flatten(1)
     if likelihood == "bernoulli":
-        return functional.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1).mean()
+        return functional.binary_cross_entropy_with_logits(out, x, reduction="none").sum(1)
     if likelihood == "gaussian":
-        return 0.5 * (out - x).square().sum(1).mean()
+        return 0.5 * (out - x).square().sum(1)
     weights = x / x.sum(1, keepdim=True).clamp_min(1e-9)
-    return -(weights * out.log_softmax(1)).sum(1).mean()
+    return -(weights * out.log_softmax(1)).sum(1)
 
 
 def expectation(likelihood: str, out: Tensor) -> Tensor:
@@ -55,6 +60,14 @@ def expectation(likelihood: str, out: Tensor) -> Tensor:
     if likelihood == "gaussian":
         return out
     return functional.normalize(out.softmax(1), dim=1)
+
+
+def start_from_word_use(last: nn.Linear, x: Tensor) -> None:
+    """Let a decoder of words start from how often each is used in the texts `x` `(n, words)`, and little else."""
+    with torch.no_grad():
+        use = x.sum(0) / x.sum().clamp_min(1e-9)
+        last.bias.copy_((use + 1e-6).log())
+        last.weight.mul_(0.3)
 
 
 def corrupt(x: Tensor, likelihood: str, share: float) -> Tensor:

@@ -1,13 +1,13 @@
 """Files as data sets.
 
-folder                    pictures (.png .jpg .jpeg .webp) or texts (anything else), at any depth;
-                          the folder that a file lies in is its label, the relative path its id
+folder                    pictures (.png .jpg .jpeg .webp), sounds (.wav .flac) or texts (anything else), at any
+                          depth; the folder that a file lies in is its label, the relative path its id
 *-idx3-ubyte[.gz]         MNIST's format; labels from the file beside it with `labels-idx1` in its name
 .npy                      (n, dim) numbers: vectors; (n, h, w) or (n, h, w, 1|3) uint8: images
 .npz                      the same in an array called x, data, images or vectors (else the first array);
                           labels in y or labels, ids in ids or words
-.jsonl                    an object a line: `text`, `vector` or `image` (a path), and `id`, `label`, `payload`;
-                          other members join the payload
+.jsonl                    an object a line: `text`, `vector`, `image` or `audio` (paths), and `id`, `label`,
+                          `payload`; other members join the payload
 .csv, .tsv                with a header: columns text, or nothing but numbers, and id, label; others are payload;
                           without: all numbers are a vector; else the widest column is the text and a
                           column of few distinct values the label
@@ -26,19 +26,19 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from . import images, sounds
 from .errors import DataError
-from .images import SUFFIXES, Picture, read_image
 
 MAX_TEXT_BYTES = 200_000
 """A file is read as text up to here: a hash of a book is not a hash of its parts."""
 
-
 Items = Sequence[Any] | NDArray[Any]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,11 @@ class Found:
     payloads: Sequence[Mapping[str, Any]] | None = None
 
 
-class PictureFiles(Sequence[Picture]):
-    """Picture files, decoded when asked for, so that a large folder need not fit in memory."""
+class Files(Sequence[_T]):
+    """Files decoded when asked for, so that a large folder need not fit in memory."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[Path], decode: Callable[[Path], _T]) -> None:
+        self._paths, self._decode = paths, decode
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -66,11 +66,13 @@ class PictureFiles(Sequence[Picture]):
         return self._paths[place].read_bytes()
 
     @overload
-    def __getitem__(self, place: int) -> Picture: ...
+    def __getitem__(self, place: int) -> _T: ...
     @overload
-    def __getitem__(self, place: slice) -> PictureFiles: ...
-    def __getitem__(self, place: int | slice) -> Picture | PictureFiles:
-        return PictureFiles(self._paths[place]) if isinstance(place, slice) else read_image(self._paths[place])
+    def __getitem__(self, place: slice) -> Files[_T]: ...
+    def __getitem__(self, place: int | slice) -> _T | Files[_T]:
+        if isinstance(place, slice):
+            return Files(self._paths[place], self._decode)
+        return self._decode(self._paths[place])
 
 
 def read(path: Path) -> Found:
@@ -99,14 +101,23 @@ _BROKEN = (
 )
 
 
+_DECODED: Mapping[str, tuple[tuple[str, ...], Callable[[Path], Any]]] = {
+    "image": (images.SUFFIXES, images.read_image),
+    "audio": (sounds.SUFFIXES, sounds.read_sound),
+}
+"""The kinds whose items are files of their own: the endings of their names and what decodes them."""
+
+
 def _folder(root: Path) -> Found:
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
-    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
-    kind, chosen = ("image", pictures) if pictures else ("text", files)
+    of_kind = {
+        kind: [path for path in files if path.suffix.lower() in suffixes] for kind, (suffixes, _) in _DECODED.items()
+    }
+    kind, chosen = next(((kind, paths) for kind, paths in of_kind.items() if paths), ("text", files))
     ids = [path.relative_to(root).as_posix() for path in chosen]
     parts = [path.relative_to(root).parts for path in chosen]
     labels = [part[-2] for part in parts] if parts and all(len(part) > 1 for part in parts) else None
-    items: Sequence[Any] = PictureFiles(chosen) if pictures else [_text(path) for path in chosen]
+    items: Items = [_text(path) for path in chosen] if kind == "text" else Files(chosen, _DECODED[kind][1])
     return Found(kind, items, ids, labels)
 
 
@@ -198,13 +209,13 @@ def _jsonl(path: Path) -> Found:
 def _records(path: Path, records: Sequence[Mapping[str, Any]]) -> Found:
     if not records:
         raise DataError(f"{path} holds no items")
-    kinds = [kind for kind in ("text", "vector", "image") if all(kind in record for record in records)]
+    kinds = [kind for kind in ("text", "vector", *_DECODED) if all(kind in record for record in records)]
     if len(kinds) != 1:
-        raise DataError(f"{path}: every record needs the same one of text, vector, image")
+        raise DataError(f"{path}: every record needs the same one of text, vector, image, audio")
     kind = kinds[0]
     values: Items = [record[kind] for record in records]
-    if kind == "image":
-        values = PictureFiles([path.parent / value for value in values])
+    if kind in _DECODED:
+        values = Files([path.parent / value for value in values], _DECODED[kind][1])
     elif kind == "vector":
         if len({len(value) for value in values}) != 1:
             raise DataError(f"{path}: the vectors differ in length")

@@ -153,6 +153,7 @@ class Trainer:
             "bit_correlation": health.correlation,
             "items": len(items),
             "seconds": round(time.monotonic() - started, 2),
+            **model.diagnose(rows),
         }
 
     def _device(self) -> torch.device:
@@ -256,7 +257,8 @@ class Trainer:
                 )
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
+                # Fused Adam pairs numbers by place in memory: a gradient laid out otherwise would be scrambled.
+                parameter.grad = None if gradient is None else gradient.contiguous()
             torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * math.sqrt(len(parameters)))
             optimiser.step()
             out |= {name: float(value.detach()) for name, value in terms.items()}

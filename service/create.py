@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from index import to_hex
 from models.base import Model
 from models.capabilities import Denoises, Inpaints, Interpolates, Samples, Varies
 from models.images import Picture, contact_sheet, encode_png
+from models.inputs import AudioInput
+from models.sounds import Sound
 
 from . import schemas
 from .codecs import encode, mask_for
@@ -105,7 +106,7 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
         repaired = x
         for _ in range(request.steps):
             repaired = model.denoise(repaired)
-        output = model.input.restore(repaired)[0]
+        output = model.input.restore_like(repaired, item)
     else:
         assert isinstance(model, Inpaints)
         output = _inpainted(engine, model, x, item, request)
@@ -126,11 +127,17 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
     return reply
 
 
-def _inpainted(engine: Engine, model: Model, x: Tensor, item: object, request: schemas.DenoiseRequest) -> NDArray[Any]:
+def _inpainted(engine: Engine, model: Model, x: Tensor, item: object, request: schemas.DenoiseRequest) -> Any:
     """The item, at the model's own size, with the missing part filled in and the known part as it was."""
     assert isinstance(model, Inpaints)
     assert request.mask is not None
     mask = mask_for(request.mask, item, model.input.kind, engine.settings)
+    generator = torch.Generator().manual_seed(request.seed)
+    if isinstance(model.input, AudioInput):
+        assert isinstance(item, Sound)
+        gone = model.input.missing(item, mask)
+        cells = model.input.missing_frames(gone)
+        return model.input.spliced(model.inpaint(x, cells, steps=request.steps, generator=generator), item, gone)
     known = model.input.restore(x)[0]
     if model.input.kind == "image":
         picture = (mask[:, :, None] * 255).astype(np.uint8)
@@ -138,13 +145,11 @@ def _inpainted(engine: Engine, model: Model, x: Tensor, item: object, request: s
     else:
         known = np.asarray(item)
         missing = torch.from_numpy(mask)[None] > 0
-    generator = torch.Generator().manual_seed(request.seed)
     filled = model.input.restore(model.inpaint(x, missing.float(), steps=request.steps, generator=generator))[0]
     hidden = missing[0].numpy()
     if model.input.kind == "image":
         hidden = hidden.transpose(1, 2, 0)
-    output: NDArray[Any] = np.where(hidden, filled, known)
-    return output
+    return np.where(hidden, filled, known)
 
 
 def _surprise(model: Model, x: Tensor) -> float:

@@ -12,7 +12,7 @@ from index.store import read_only
 from models.data import Dataset
 from models.errors import DataError
 
-from .codecs import from_bytes
+from .codecs import FILE_KINDS, from_bytes
 from .settings import Settings
 
 
@@ -23,7 +23,9 @@ class KeptItems(Sequence[Any]):
         self._reader = reader
         self._ids = ids
         # What is stored passed the limits when it came in; those of today need not apply to it.
-        self._limits = Settings(max_image_pixels=10**9, max_text_chars=10**9, max_vector_dim=10**9)
+        self._limits = Settings(
+            max_image_pixels=10**9, max_audio_seconds=10**9, max_text_chars=10**9, max_vector_dim=10**9
+        )
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -69,5 +71,5 @@ def dataset_of(store: Path, name: str) -> Iterator[Dataset]:
         items: Sequence[Any] = KeptItems(reader, ids)
         known = [label for label in labels if label is not None]
         yield Dataset(
-            name, kind, items if kind == "image" else list(items), ids, known if len(known) == len(ids) else None
+            name, kind, items if kind in FILE_KINDS else list(items), ids, known if len(known) == len(ids) else None
         )

@@ -43,6 +43,12 @@ class Settings(BaseSettings):
     max_request_pixels: int = Field(
         2_000_000_000, ge=1, description="pixels of all the images of one request; about forty seconds of decoding"
     )
+    max_audio_seconds: float = Field(
+        300, gt=0, description="length of one sound, read from its header; 115 MB decoded as stereo at 48 kHz"
+    )
+    max_request_audio_seconds: float = Field(
+        10_000, gt=0, description="length of all the sounds of one request; about half a minute of decoding"
+    )
     max_text_chars: int = Field(
         200_000, ge=1, description="length of one text; a hash of a book is not a hash of its parts"
     )

@@ -7,7 +7,6 @@ with an id can be sent again without harm, so the way out is always to send the 
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
@@ -19,9 +18,9 @@ from typing_extensions import TypedDict
 from index import Collection, PutResult, new_id
 from index.errors import HammingIndexError, UnknownCollection
 from models.errors import ModelsError
-from models.images import image_size
 
 from . import ingest as ingesting
+from .codecs import share_of_request
 from .engine import Engine
 from .errors import InvalidRequest, TooLarge, plainly, pointer, short
 from .schemas import MOST, IngestItem, IngestReply, ItemError, ModelInfo
@@ -178,16 +177,16 @@ class LineIngest:
             self._bad(refused[0], None, refused[1])
 
     def _requests(self, items: Sequence[IngestItem]) -> Iterator[slice]:
-        """The items in parts that have no more items and pixels than one request may."""
+        """The items in parts that have no more items, pixels and seconds than one request may."""
         settings = self._engine.settings
-        start = pixels = 0
+        start, held = 0, 0.0
         for place, item in enumerate(items):
-            more = _pixels(item) if item.image is not None else 0
+            more = share_of_request(item, settings)
             most = settings.max_items if self._into is not None else min(settings.max_items, _FIRST_ITEMS)
-            if place - start >= most or (place > start and pixels + more > settings.max_request_pixels):
+            if place - start >= most or (place > start and held + more > 1):
                 yield slice(start, place)
-                start, pixels = place, 0
-            pixels += more
+                start, held = place, 0.0
+            held += more
         if items:
             yield slice(start, len(items))
 
@@ -260,12 +259,3 @@ def _fault(error: ValidationError) -> str:
     """What is wrong with a line."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
     return plainly(faults)[0].removeprefix("the body: ")
-
-
-def _pixels(item: IngestItem) -> int:
-    """Pixels of an item's image, as its header has it; none where it has no header that can be read."""
-    try:
-        width, height = image_size(base64.b64decode(item.image or ""))
-    except ValueError:
-        return 0
-    return width * height

@@ -19,6 +19,7 @@ import numpy as np
 
 from models.data import Dataset
 from models.images import encode_png
+from models.sounds import Sound
 
 # Small, quickly trained stand-ins with the names of the demo, so that its examples can be run against them.
 MODELS = (
@@ -60,6 +61,18 @@ def vectors(n: int = 300, dim: int = 24, seed: int = 0) -> Dataset:
     centres = rng.normal(size=(6, dim)) * 3
     items = (centres[labels] + rng.normal(size=(n, dim))).astype(np.float32)
     return Dataset("vectors", "vector", items, [f"v{place}" for place in range(n)], [str(label) for label in labels])
+
+
+def sounds(n: int = 100, seed: int = 0) -> Dataset:
+    """Short notes of six pitches, each with its own phase, loudness and noise; the pitch is the label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 6, n)
+    time = np.arange(512) / 4000
+    items = []
+    for label in labels:
+        wave = sum(np.sin(2 * np.pi * (300 + 220 * label) * h * time + rng.uniform(0, 6)) / h for h in (1, 2))
+        items.append(Sound((rng.uniform(0.2, 0.4) * (wave + rng.normal(size=512) * 0.1)).astype(np.float32), 4000))
+    return Dataset("sounds", "audio", items, [f"s{place}" for place in range(n)], [str(label) for label in labels])
 
 
 def png(array: np.ndarray[Any, Any]) -> str:

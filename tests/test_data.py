@@ -13,6 +13,7 @@ import pytest
 from models.data import load
 from models.errors import DataError, InputTooLarge, InvalidInput
 from models.images import contact_sheet, decode_image, encode_png, fit_image
+from models.sounds import Sound, as_written, encode_wav
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (5, 6, 7)).astype(np.uint8)
@@ -94,6 +95,12 @@ def test_jsonl(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(encode_png(IMAGES[0][:, :, None]))
     path.write_text(json.dumps({"image": "p.png"}))
     assert np.array_equal(load(str(path)).items[0][:, :, 0], IMAGES[0])
+    sound = Sound(as_written(RNG.normal(size=90) / 9), 8_000)
+    (tmp_path / "s.wav").write_bytes(encode_wav(sound))
+    path.write_text(json.dumps({"audio": "s.wav", "label": "hum"}))
+    data = load(str(path))
+    assert (data.kind, data.labels, data.describe()) == ("audio", ["hum"], "x.jsonl: 1 sounds, 1 labels (hum)")
+    assert np.array_equal(data.items[0].samples, sound.samples)
     for bad, why in (("{", "line 1"), ('{"text": "a"}\n{"vector": [1]}', "same one of"), ("", "no items")):
         path.write_text(bad)
         with pytest.raises(DataError, match=why):
@@ -101,6 +108,23 @@ def test_jsonl(tmp_path: Path) -> None:
     path.write_text('{"vector": [1]}\n{"vector": [1, 2]}')
     with pytest.raises(DataError, match="differ in length"):
         load(str(path))
+
+
+def test_a_folder_of_sounds(tmp_path: Path) -> None:
+    sound = Sound(as_written(RNG.normal(size=90) / 9), 8_000)
+    for name in ("a/1.wav", "b/2.WAV", "b/3.flac"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encode_wav(sound))
+    (tmp_path / "a" / "notes.txt").write_text("left out: the folder is one of sounds")
+    data = load(str(tmp_path))
+    assert (data.kind, data.ids, data.labels) == ("audio", ["a/1.wav", "b/2.WAV", "b/3.flac"], ["a", "b", "b"])
+    assert data.items[1].rate == 8_000
+    assert len(data.items[1:]) == 2
+    (tmp_path / "a" / "1.wav").write_bytes(b"RIFF")
+    with pytest.raises(InvalidInput, match=r"a/1\.wav: the bytes are not"):
+        data.items[0]
+    (tmp_path / "top.wav").write_bytes(encode_wav(sound))
+    assert load(str(tmp_path)).labels is None, "not every file lies in a folder of its own"
 
 
 def test_csv(tmp_path: Path) -> None:

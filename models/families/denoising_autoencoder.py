@@ -1,71 +1,137 @@
-"""Denoising autoencoder: Vincent et al., "Stacked Denoising Autoencoders" (JMLR 2010).
+"""Denoising autoencoder: Vincent et al., "Stacked Denoising Autoencoders" (JMLR 2010); as a density estimator: Alain
+and Bengio, "What Regularized Auto-Encoders Learn from the Data Generating Distribution" (ICLR 2013, JMLR 2014).
 
-Minimises E L(x, r(x~)) over corruptions x~ of x: Gaussian noise of a standard deviation drawn anew for each item,
-and, for half of the items, a missing part. What is missing is known: a mask is a second input, so the same network
-denoises and inpaints. For text the corruption is word dropout. Codes are signs of the rotated latent.
+Minimises E ||r(x~) - x||^2 over corruptions x~ of x: Gaussian noise of a level sigma drawn anew for each item and, for
+half of the items, a missing part. The missing part is known: a mask is a second input, so the same network denoises
+and inpaints. For text the corruption is word dropout, the loss cross-entropy. Codes are of the latent of blind repair.
+
+Repairing and weighing ask for different things of the same network, so it is told what it is for. Some of the items
+come with their noise level and with exactly Gaussian noise: r(x~; sigma) is then the mean of clean items given x~, and
+(r(x~; sigma) - x~) / sigma^2 the score of the density smoothed by that sigma, at whichever level is asked for (noise
+conditional score networks: Song and Ermon, NeurIPS 2019). The others come as spoiled items do: nothing is said of the
+level, and half of the pictures are cut to their range. Every item counts alike, in units of what the best linear
+denoiser leaves over at its level and of the spread of what is missing (preconditioning: Karras et al., NeurIPS 2022).
+With `least` = `sigma` there is one level, as in Alain and Bengio.
 """
 
 from __future__ import annotations
 
+import math
+from typing import Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from ..base import Batch, FamilyParams, Terms
 from ..inputs import InputSpec
-from ..latent import LatentAutoencoder
-from ..layers import corrupt, dense, expectation, reconstruction_loss
+from ..layers import corrupt, reconstruction_loss
+from ..score_autoencoder import ScoreAutoencoder, falling
 
 
 class DenoisingAutoencoderParams(FamilyParams):
     latent: int = Field(64, ge=1, le=1024, description="dimensions of the code layer")
-    hidden: int = Field(512, ge=8, le=8192, description="width of the hidden layers on either side")
-    sigma: float = Field(0.5, ge=0, le=10, description="largest standard deviation of the noise")
+    channels: int = Field(24, ge=1, le=512, description="width of the first convolution, for pictures and sound")
+    hidden: int = Field(256, ge=8, le=8192, description="width of the two hidden layers on either side, elsewhere")
+    sigma: float = Field(0.5, gt=0, le=10, description="largest standard deviation of the noise")
+    least: float = Field(0.05, gt=0, le=10, description="smallest standard deviation of the noise")
+    smoothing: float = Field(0.1, gt=0, le=10, description="noise level, between the two, at which densities are taken")
+    told: float = Field(0.5, gt=0, lt=1, description="share of items that come with their noise level, for densities")
     missing: float = Field(0.5, ge=0, lt=1, description="largest share of an item that is hidden")
 
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.least <= self.smoothing <= self.sigma:
+            raise ValueError("least <= smoothing <= sigma must hold")
+        return self
 
-class DenoisingAutoencoder(LatentAutoencoder):
-    """A deterministic latent, learned by repairing; removes noise and fills holes."""
+
+class DenoisingAutoencoder(ScoreAutoencoder):
+    """Learns by repairing; removes noise, fills holes, weighs and samples by the score that repairs give."""
 
     family = "denoising-autoencoder"
     chosen_by = "loss"
-    steps = 1700
+    steps = 2000
 
     Params = DenoisingAutoencoderParams
 
     params: DenoisingAutoencoderParams
 
     def __init__(self, input: InputSpec, bits: int, params: DenoisingAutoencoderParams) -> None:
-        super().__init__(input, bits, params, params.latent)
-        width, latent = params.hidden, params.latent
-        self.encoder = dense([2 * input.size, width, width, latent])
-        self.decoder = dense([latent, width, width, input.size])
+        super().__init__(
+            input, bits, params,
+            latent=params.latent, channels=params.channels, hidden=params.hidden, seen=1, told=2,
+        )  # fmt: skip
+
+    @property
+    def smoothing(self) -> float:
+        return self.params.smoothing
+
+    @property
+    def levels(self) -> list[float]:
+        return falling(self.params.sigma, self.params.least, 10)
+
+    def _told(self, sigma: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """The level that the linear part assumes `(B, 1)`, and what the networks are told `(B, 2)`, from -1 to 1.
+
+        Where `known` is 0 the level is not used: the linear part takes one between the largest and the smallest.
+        """
+        between = self.noise_in((self.params.sigma * self.params.least) ** 0.5)
+        place = (sigma / between).log() / max(0.5 * math.log(self.params.sigma / self.params.least), 0.1)
+        told = torch.cat([known, known * place], dim=1)
+        return torch.where(known > 0, sigma, torch.full_like(sigma, between)), told
+
+    def _blind(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        known = like.new_zeros(len(like), 1)
+        return self._told(known + 1, known)
 
     def latent(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Latents `(B, latent)` of `x` whose part under `mask` (1 = missing) is not to be looked at."""
-        if mask is None:
-            mask = torch.zeros_like(x)
-        return self.encoder(torch.cat([(x * (1 - mask)).flatten(1), mask.flatten(1)], dim=1))
+        return self._masked(x, torch.zeros_like(x) if mask is None else mask, *self._blind(x))
 
-    def repaired(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The expected clean item."""
-        return self.expected(self.latent(x, mask))
+    def _masked(self, x: Tensor, mask: Tensor, sigma: Tensor, told: Tensor) -> Tensor:
+        mean = self.linear.mean.unflatten(0, self.input.shape)
+        return self.coded(torch.where(mask > 0, mean, x), sigma, told, mask)
+
+    def expected(self, z: Tensor) -> Tensor:
+        return self.finished(self.decoded(z, *self._blind(z)))
+
+    def repaired(self, x: Tensor, sigma: float) -> Tensor:
+        level = x.new_full((len(x), 1), self.noise_in(sigma))
+        given = self._blind(x) if self.words else self._told(level, torch.ones_like(level))
+        return self.finished(self.decoded(self._masked(x, torch.zeros_like(x), *given), *given))
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
         x = batch.x
-        noisy, mask = self._corrupted(x)
-        reconstruction = reconstruction_loss(self.input.likelihood, self.decoder(self.latent(noisy, mask)), x)
-        return reconstruction, {"reconstruction": reconstruction}
+        if self.words:
+            given = self._blind(x)
+            missing = corrupt(x, "multinomial", self.params.missing)
+            out = self.decoded(self._masked(missing, torch.zeros_like(x), *given), *given)
+            loss = reconstruction_loss("multinomial", out, x)
+            return loss, {"reconstruction": loss}
+        low, high = self.params.least**0.5, self.params.sigma**0.5
+        sigma = (low + _spread_out(x) * (high - low)).square()
+        known = (_spread_out(x) < self.params.told).to(x)
+        noisy = x + sigma * torch.randn_like(x)
+        if self.input.likelihood == "bernoulli":
+            cut = (known == 0) & (_spread_out(x) < 0.5)
+            noisy = torch.where(cut, noisy.clamp(0, 1), noisy)
+        mask = self._hidden(x) * (_spread_out(x) < 0.5)
+        sigma, known = sigma.flatten(1), known.flatten(1)
+        given = self._told(sigma, known)
+        out = self.decoded(self._masked(noisy, mask, *given), *given)
+        hidden = mask.flatten(1).mean(1, keepdim=True)
+        level = torch.maximum(sigma, given[0])  # nobody can do better blind than where the level is known
+        expected = self.linear.error(level).square() + hidden * self.linear.spread.square()
+        loss = ((out - x.flatten(1)).square().mean(1, keepdim=True) / expected).mean()
+        return loss, {"reconstruction": loss}
 
-    def _corrupted(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _hidden(self, x: Tensor) -> Tensor:
+        """A mask for each item, 1 where it is missing: a hole, or numbers here and there."""
         each = (len(x), *[1] * (x.dim() - 1))
-        if self.input.likelihood == "multinomial":
-            return corrupt(x, "multinomial", self.params.missing), torch.zeros_like(x)
-        noisy = x + torch.rand(each, device=x.device) * self.params.sigma * torch.randn_like(x)
         share = torch.rand(each, device=x.device) * self.params.missing
-        scattered = (torch.rand_like(x) < share).float()
-        mask = torch.where(torch.rand(each, device=x.device) < 0.5, self._hole(x), scattered)
-        return noisy, mask * (torch.rand(each, device=x.device) < 0.5)
+        scattered = (torch.rand_like(x) < share).to(x)
+        return torch.where(torch.rand(each, device=x.device) < 0.5, self._hole(x), scattered)
 
     def _hole(self, x: Tensor) -> Tensor:
         """A rectangle (a run, for a vector) hidden from each item, with sides up to `missing` of the item's own."""
@@ -79,15 +145,22 @@ class DenoisingAutoencoder(LatentAutoencoder):
             mask = mask * ((places >= start) & (places < start + side))
         return mask
 
-    def expected(self, z: Tensor) -> Tensor:
-        return expectation(self.input.likelihood, self.decoder(z)).unflatten(1, self.input.shape)
-
     def denoise(self, x: Tensor) -> Tensor:
-        return self.repaired(x)
+        """The clean items behind `x` whose noise is of a level that nobody knows."""
+        return self.reconstruct(x)
 
     def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
         """The first step sees the hole, further ones polish the filled item; nothing is drawn at random."""
-        filled = torch.where(mask > 0, self.repaired(x, mask), x)
+        filled = torch.where(mask > 0, self.expected(self.latent(x, mask)), x)
         for _ in range(steps - 1):
-            filled = torch.where(mask > 0, self.repaired(filled), x)
+            filled = torch.where(mask > 0, self.reconstruct(filled), x)
         return filled
+
+
+def _spread_out(x: Tensor) -> Tensor:
+    """Numbers in [0, 1), one for each item, shaped to multiply `x`: a batch has them evenly spread, in random order.
+
+    A batch then sees all levels of noise, and its loss varies less (Kingma et al., NeurIPS 2021, appendix I).
+    """
+    strata = torch.randperm(len(x), device=x.device) + torch.rand(len(x), device=x.device)
+    return (strata / len(x)).to(x).view(-1, *[1] * (x.dim() - 1))

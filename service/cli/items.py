@@ -24,7 +24,7 @@ _BATCH = 500
 @app.command()
 @friendly
 def ingest(
-    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs), a file or a folder.")],
+    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs, lines, tones), a file or a folder.")],
     collection: Annotated[str, typer.Option(help="Collection to store the items in.")],
     model: Annotated[
         str | None, typer.Option(help="Model that makes the codes; needed only for a new collection.")
@@ -73,18 +73,19 @@ def ingest_dataset(
 
 def _item(data: Dataset, place: int) -> Any:
     from models.images import encode_png
-    from models.readers import PictureFiles
+    from models.readers import Files
+    from models.sounds import encode_wav
 
     from ..schemas import IngestItem
 
     given: dict[str, Any]
     if data.kind == "text":
         given = {"text": data.items[place]}
-    elif data.kind == "image":
-        # A file is stored as it is; only an array has to become one.
-        items = data.items
-        encoded = items.encoded(place) if isinstance(items, PictureFiles) else encode_png(items[place])
-        given = {"image": base64.b64encode(encoded).decode()}
+    elif data.kind in ("image", "audio"):
+        # A file is stored as it is; only what was made in memory has to become one.
+        items, encode = data.items, encode_png if data.kind == "image" else encode_wav
+        encoded = items.encoded(place) if isinstance(items, Files) else encode(items[place])
+        given = {data.kind: base64.b64encode(encoded).decode()}
     else:
         given = {"vector_b64": base64.b64encode(data.items[place].astype("<f4").tobytes()).decode()}
     return IngestItem(id=data.ids[place], payload=data.payload(place), **given)
@@ -97,6 +98,9 @@ def search(
     text: Annotated[str | None, typer.Option(help="Find items like this text.")] = None,
     image: Annotated[
         Path | None, typer.Option(help="Find items like this picture.", exists=True, dir_okay=False)
+    ] = None,
+    audio: Annotated[
+        Path | None, typer.Option(help="Find items like this sound, a .wav or .flac file.", exists=True, dir_okay=False)
     ] = None,
     vector: Annotated[str | None, typer.Option(help="Find items like this vector, a JSON list of numbers.")] = None,
     code: Annotated[str | None, typer.Option(help="Find items near this code, in hexadecimal.")] = None,
@@ -113,13 +117,14 @@ def search(
     from ..search import search as run
 
     given: dict[str, Any] = {"text": text, "code": code, "id": id}
-    if image is not None:
-        given["image"] = base64.b64encode(image.read_bytes()).decode()
+    for name, path in (("image", image), ("audio", audio)):
+        if path is not None:
+            given[name] = base64.b64encode(path.read_bytes()).decode()
     if vector is not None:
         given["vector"] = _numbers(vector)
     query = {name: value for name, value in given.items() if value is not None}
     if len(query) != 1:
-        raise typer.BadParameter("give exactly one of --text, --image, --vector, --code, --id")
+        raise typer.BadParameter("give exactly one of --text, --image, --audio, --vector, --code, --id")
     try:
         request = SearchRequest.model_validate({"collection": collection, "query": query, "k": k, "radius": radius})
     except ValidationError as error:

@@ -56,7 +56,8 @@ _BODY: dict[str, Any] = {
                         "files": {
                             "type": "array",
                             "items": {"type": "string", "format": "binary"},
-                            "description": "images, texts in UTF-8, or float32 vectors; the file's name is the id",
+                            "description": "images, sounds (WAV, FLAC), texts in UTF-8, or float32 vectors; "
+                            "the file's name is the id",
                         },
                     },
                 },

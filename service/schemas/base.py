@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 MOST = 10_000
 """No list is longer, whatever a setting says: it is parsed before any setting is looked at."""
 
-INPUT_FIELDS = ("vector", "vector_b64", "text", "image", "code")
+INPUT_FIELDS = ("vector", "vector_b64", "text", "image", "audio", "code")
 
 
 def absent(value: object) -> bool:
@@ -28,6 +28,7 @@ class Inputs(Strict):
     vector_b64: str | None = Field(None, description="little-endian float32, base64")
     text: str | None = Field(None, description="plain text")
     image: str | None = Field(None, description="a PNG, JPEG or WebP file, base64")
+    audio: str | None = Field(None, description="a WAV or FLAC file, base64")
     code: str | None = Field(None, description="a ready-made code, hexadecimal")
 
     def given(self) -> list[str]:
@@ -68,3 +69,4 @@ class Output(BaseModel):
     vector: list[float] | None = Field(None, exclude_if=absent)
     text: str | None = Field(None, exclude_if=absent)
     image: str | None = Field(None, description="a PNG file, base64", exclude_if=absent)
+    audio: str | None = Field(None, description="a WAV file, base64", exclude_if=absent)

@@ -37,7 +37,8 @@ class DenoiseRequest(Strict):
     input: Input
     mask: str | list[Any] | None = Field(
         None,
-        description="1 = missing: a PNG in base64 (white = missing), or nested lists of 0 and 1 of the input's shape",
+        description="1 = missing: a PNG in base64 (white = missing), or nested lists of 0 and 1 of the input's shape; "
+        "of a sound, one for each sample",
     )
     steps: int = Field(1, ge=1)
     seed: int = Field(0, ge=0, lt=2**63)

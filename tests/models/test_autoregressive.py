@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from models.autoregressive import Autoregressive, draw
+from models.codebook import Codebook, usage
+from models.index_assignment import FLIP, Words, assign, numbers
 from models.pixelcnn import PixelCnn
 from models.wavenet import WaveNet
 
@@ -27,8 +29,8 @@ def models() -> dict[str, tuple[Autoregressive, tuple[int, ...]]]:
     """Small models with weights large enough that every path through them shows, and the shape of their codes."""
     out: dict[str, tuple[Autoregressive, tuple[int, ...]]] = {
         "pixelcnn": (PixelCnn(VALUES, 6, 5, channels=8, layers=4, condition=3), (6, 5)),
-        "one-row": (PixelCnn(VALUES, 1, 7, channels=8, layers=3, condition=3), (1, 7)),
-        "wavenet": (WaveNet(VALUES, 21, channels=8, layers=6, longest=8, condition=3), (21,)),
+        "one-row": (PixelCnn(VALUES, 1, 7, channels=8, layers=6, condition=3), (1, 7)),
+        "wavenet": (WaveNet(VALUES, 21, channels=8, layers=8, longest=8, condition=3), (21,)),
     }
     return {name: (model.double().eval(), shape) for name, (model, shape) in out.items()}
 
@@ -66,10 +68,8 @@ def test_the_receptive_field_has_no_blind_spot() -> None:
     field = reach(model, 8, 7)
     for up in range(9):
         for column in range(15):
-            if up == 0:
-                expected = 7 - 5 <= column < 7  # four layers of one to the left, and the shift
-            else:
-                expected = up <= 5 and abs(column - 7) <= 4
+            left = 7 - 5 <= column < 7  # four layers of one, and the shift
+            expected = left if up == 0 else up <= 5 and abs(column - 7) <= 4
             assert bool(field[8 - up, column]) == expected, (up, column)
 
 
@@ -128,3 +128,87 @@ def test_samples_come_as_often_as_their_likelihood_says() -> None:
     drawn = model.sample(20_000, generator=torch.Generator().manual_seed(0)).flatten(1)
     share = (drawn @ torch.tensor([8, 4, 2, 1])).bincount(minlength=16) / len(drawn)
     assert torch.allclose(share.double(), model.log_likelihood(every.view(16, 2, 2)).exp(), atol=0.012)
+
+
+def test_a_codebook_moves_only_when_it_learns_and_towards_its_vectors() -> None:
+    codebook = Codebook(8, 3, decay=0.9, restart=0)
+    codebook.start(torch.randn(100, 3), epoch=100)
+    before = {name: buffer.clone() for name, buffer in codebook.named_buffers()}
+    z = torch.randn(64, 3)
+    codebook.train()
+    codes = codebook.nearest(z)
+    codebook(codes)
+    codebook.margin(z)
+    codebook.usage()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in codebook.named_buffers())
+    assert torch.equal(codes, torch.cdist(z, codebook.vectors).argmin(1))
+    for _ in range(300):
+        codebook.learn(z, codes)
+    for code in codes.unique():
+        assert torch.allclose(codebook.vectors[code], z[codes == code].mean(0), atol=0.05)
+
+
+def test_one_update_is_the_moving_average_of_the_paper() -> None:
+    codebook = Codebook(2, 1, decay=0.9, restart=0)
+    codebook.sums.copy_(torch.tensor([[1.0], [4.0]]))
+    codebook.counts.copy_(torch.tensor([1.0, 2.0]))
+    codebook.learn(torch.tensor([[2.0], [3.0]]), torch.tensor([0, 0]))
+    assert torch.allclose(codebook.counts, torch.tensor([0.9 + 0.2, 1.8]))
+    assert torch.allclose(codebook.vectors, torch.tensor([[(0.9 + 0.5) / 1.1], [3.6 / 1.8]]), atol=1e-4)
+
+
+@pytest.mark.parametrize(("restart", "used"), [(0, 1), (5, 8)])
+def test_entries_that_nobody_uses_start_again(restart: int, used: int) -> None:
+    codebook = Codebook(8, 2, decay=0.9, restart=restart)
+    codebook.vectors.fill_(100)
+    codebook.vectors[0] = 0
+    codebook.sums.copy_(codebook.vectors)
+    for _ in range(50):
+        z = torch.randn(256, 2)
+        codebook.learn(z, codebook.nearest(z))
+    assert len(codebook.nearest(torch.randn(1000, 2)).unique()) == used
+
+
+def test_use_is_counted_over_an_epoch() -> None:
+    codebook = Codebook(4, 1, decay=0.9, restart=0)
+    codebook.epoch = 40
+    for code in [0, 1, 2, 3, 0]:
+        codebook.learn(torch.zeros(10, 1), torch.full((10,), code))
+    perplexity, share = codebook.usage()
+    assert float(perplexity) == pytest.approx(4)
+    assert float(share) == 1
+    assert float(usage(torch.tensor([5.0, 5.0, 0.0, 0.0]))[0]) == pytest.approx(2)
+
+
+@pytest.mark.parametrize("size", [128, 100])
+def test_near_entries_differ_in_fewer_bits_than_far_ones(size: int) -> None:
+    vectors = torch.randn(size, 8) * torch.linspace(2, 0.3, 8)
+    words = Words(size)
+    plain = words.table.clone()
+    words.fit(vectors)
+    assert len(words.table.unique(dim=0)) == size
+    distance = torch.cdist(vectors, vectors).fill_diagonal_(float("inf"))
+
+    def hamming(table: Tensor, places: Tensor) -> float:
+        return float((words.width - (table[:, None] * table[places]).sum(2)).mean() / 2)
+
+    near = distance.topk(3, largest=False).indices
+    far = distance.nan_to_num(posinf=-1.0).topk(size // 2).indices
+    assert hamming(words.table, near) < 0.75 * hamming(words.table, far)
+    assert hamming(words.table, near) < 0.75 * hamming(plain, near)
+    codes = torch.randint(size, (9, 5))
+    assert torch.equal(words.read(words.spell(codes)), codes)
+
+
+def test_swaps_find_what_brute_force_finds() -> None:
+    """All 24 assignments of two-bit words to four entries: the cost of the one found is the least."""
+    points = torch.randn(4, 2).double()
+    distances = torch.cdist(points, points)
+    signs = numbers(2).double()
+
+    def cost(words: Tensor) -> float:
+        h = (2 - signs[words] @ signs[words].T) / 2
+        return float((distances * FLIP**h * (1 - FLIP) ** (2 - h)).sum())
+
+    least = min(cost(torch.tensor(order)) for order in itertools.permutations(range(4)))
+    assert cost(assign(distances, 2)) == pytest.approx(least)
