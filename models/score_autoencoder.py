@@ -84,14 +84,20 @@ class ScoreAutoencoder(LatentAutoencoder):
 
     # -- the repair --------------------------------------------------------------------------------------------------
 
-    def coded(self, x: Tensor, sigma: Tensor, told: Tensor, *seen: Tensor) -> Tensor:
-        """Latents `(B, latent)` of `x` with noise `sigma` `(B, 1)`; `told` `(B, told)`, `seen` like `x`."""
+    def coded(self, x: Tensor, sigma: Tensor, told: Tensor, *seen: Tensor, hidden: Tensor | None = None) -> Tensor:
+        """Latents `(B, latent)` of `x` with noise `sigma` `(B, 1)`; `told` `(B, told)`, `seen` like `x`.
+
+        hidden: `(B, 1)`, the share of each item that is missing, of which the linear code knows nothing.
+        """
         flat = x.flatten(1)
         scale = (self.linear.spread.square() + sigma.square()).sqrt()
         shown = ((flat - self.linear.mean) / scale).view_as(x)
         planes = told.view(*told.shape, *[1] * (x.dim() - 2)).expand(*told.shape, *x.shape[2:])
         out = self.encoder(torch.cat([shown, *seen, planes], dim=1))
-        return self.linear.code(flat, sigma) + self.linear.doubt(sigma) * out
+        doubt = self.linear.doubt(sigma)
+        if hidden is not None:
+            doubt = (doubt.square() + hidden * self.linear.variances).sqrt()
+        return self.linear.code(flat, sigma) + doubt * out
 
     def decoded(self, z: Tensor, sigma: Tensor, told: Tensor) -> Tensor:
         """What the decoder says of latents: items `(B, size)`, or logits of words."""

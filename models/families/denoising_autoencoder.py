@@ -24,6 +24,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from ..base import Batch, FamilyParams, Terms
+from ..convolution import is_picture
 from ..inputs import InputSpec
 from ..layers import corrupt, reconstruction_loss
 from ..score_autoencoder import ScoreAutoencoder, falling
@@ -38,6 +39,7 @@ class DenoisingAutoencoderParams(FamilyParams):
     smoothing: float = Field(0.1, gt=0, le=10, description="noise level, between the two, at which densities are taken")
     told: float = Field(0.5, gt=0, lt=1, description="share of items that come with their noise level, for densities")
     missing: float = Field(0.5, ge=0, lt=1, description="largest share of an item that is hidden")
+    holes: float = Field(0.5, ge=0, le=1, description="share of items of which a part is hidden")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -62,6 +64,10 @@ class DenoisingAutoencoder(ScoreAutoencoder):
             input, bits, params,
             latent=params.latent, channels=params.channels, hidden=params.hidden, seen=1, told=2,
         )  # fmt: skip
+
+    @property
+    def learning_rate(self) -> float:
+        return 3e-3 if is_picture(self.input) else 1e-3
 
     @property
     def smoothing(self) -> float:
@@ -91,7 +97,8 @@ class DenoisingAutoencoder(ScoreAutoencoder):
 
     def _masked(self, x: Tensor, mask: Tensor, sigma: Tensor, told: Tensor) -> Tensor:
         mean = self.linear.mean.unflatten(0, self.input.shape)
-        return self.coded(torch.where(mask > 0, mean, x), sigma, told, mask)
+        hidden = mask.flatten(1).mean(1, keepdim=True)
+        return self.coded(torch.where(mask > 0, mean, x), sigma, told, mask, hidden=hidden)
 
     def expected(self, z: Tensor) -> Tensor:
         return self.finished(self.decoded(z, *self._blind(z)))
@@ -116,7 +123,7 @@ class DenoisingAutoencoder(ScoreAutoencoder):
         if self.input.likelihood == "bernoulli":
             cut = (known == 0) & (_spread_out(x) < 0.5)
             noisy = torch.where(cut, noisy.clamp(0, 1), noisy)
-        mask = self._hidden(x) * (_spread_out(x) < 0.5)
+        mask = self._hidden(x) * (_spread_out(x) < self.params.holes)
         sigma, known = sigma.flatten(1), known.flatten(1)
         given = self._told(sigma, known)
         out = self.decoded(self._masked(noisy, mask, *given), *given)
