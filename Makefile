@@ -14,7 +14,7 @@ run: $(VENV)/installed  ## install, train on real digits and Python's documentat
 	$(BIN)/hammingbird demo
 
 test: lint  ## check and test everything but the slow
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 slow: $(VENV)/developing  ## the long tests: hundreds of kills, thousands of damaged files
 	$(BIN)/pytest -m slow --timeout 1800

@@ -69,3 +69,12 @@ def shared_client(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     root = shutil.copytree(prepared, tmp_path_factory.mktemp("shared") / "data")
     with TestClient(create_app(Settings(data_dir=Path(root))), raise_server_exceptions=False) as found:
         yield found
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All laws of a model family on one kind of input run in one process, which trains it once."""
+    for item in items:
+        case = getattr(item, "callspec", None) and item.callspec.params.get("case")  # type: ignore[attr-defined]
+        if isinstance(case, tuple):
+            item.add_marker(pytest.mark.xdist_group("-".join(map(str, case))))

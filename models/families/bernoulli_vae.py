@@ -9,7 +9,7 @@ with the KL in closed form, log 2 less each bit's entropy, and gradients through
 estimator. A bit of a code is 1 where q(b = 1) > 1/2. What p(x|b) is depends on the input (see `observation`); words
 are decoded by one linear layer and a softmax, which gives every bit its words.
 
-Bits that are always 0 or 1 are the disease of the family: trained plainly, 16 bits gave 3 codes. Logits are therefore
+Bits that are always 0 or 1 are the disease of the family (`proofs.semantic_hashing` has a control). Logits are so
 batch-normalised, without a shift, so that each is positive for half of the items, and without a free scale, which sets
 how many nats a bit may carry: with little noise neighbours no longer share codes.
 """
@@ -138,11 +138,14 @@ class BernoulliVae(Model):
         return self.decode((self.encode(x) > 0).to(x.dtype))
 
     def interpolate(self, a: Tensor, b: Tensor, steps: int) -> Tensor:
-        """A walk through Hamming space: the bits that differ are flipped one after the other, the least sure first."""
+        """A walk through Hamming space: the bits that differ are flipped one after the other.
+
+        First those that `a` holds weakly and `b` firmly, so that the way back passes through the same codes.
+        """
         start, end = self.encode(a)[0], self.encode(b)[0]
         first = (start > 0).to(a.dtype)
         differ = ((start > 0) != (end > 0)).nonzero().flatten()
-        order = differ[(start.abs() + end.abs())[differ].argsort()]
+        order = differ[(start.abs() - end.abs())[differ].argsort()]
         codes = first.repeat(steps, 1)
         for step in range(steps):
             flipped = order[: round(step * len(order) / (steps - 1))]

@@ -38,6 +38,7 @@ from ..inputs import InputSpec, Rows
 from ..latent import LatentModel
 from ..layers import expectation, reconstruction_loss
 from ..pixelcnn import PixelCnn
+from ..variational import multinomial_nll, words_in
 from ..wavenet import WaveNet
 
 _START = 8192
@@ -80,6 +81,7 @@ class VqVae(LatentModel):
     scored_by = "log-likelihood bound in nats: the prior of the codes plus the reconstruction"
     variance: Tensor
     noise: Tensor
+    words_a_text: Tensor
 
     def __init__(self, input: InputSpec, bits: int, params: VqVaeParams) -> None:
         p = params
@@ -94,6 +96,7 @@ class VqVae(LatentModel):
         self.prior = self._prior()
         self.register_buffer("variance", torch.ones(()))  # of the data
         self.register_buffer("noise", torch.ones(()))  # of the data given the codes
+        self.register_buffer("words_a_text", torch.ones(()))
 
     def _prior(self) -> Autoregressive:
         p = self.params
@@ -125,6 +128,8 @@ class VqVae(LatentModel):
     def prepare(self, rows: Rows) -> None:
         x = rows.sample(2048)
         self.maps.start(x.to(self.device))
+        if self.input.likelihood == "multinomial":
+            self.words_a_text.copy_(words_in(x))
         self.variance.fill_(float(x.flatten(1).var(0).mean().clamp_min(1e-6)))
         z = self.maps.encode(x.to(self.device)).flatten(0, 2)
         chosen = torch.randperm(len(z))[:_START].to(z.device)
@@ -233,7 +238,6 @@ class VqVae(LatentModel):
         codes = self.codes(x)
         prior = self.prior.log_likelihood(self.ordered(codes))
         if self.input.likelihood == "multinomial":
-            weights = x / x.sum(1, keepdim=True).clamp_min(1e-9)
-            return prior + (weights * self.maps.decode(self.codebook(codes)).log_softmax(1)).sum(1)
+            return prior - multinomial_nll(self.maps.decode(self.codebook(codes)), x, self.words_a_text)
         error = (self.expected(codes) - x).flatten(1).square().sum(1)
         return prior - 0.5 * (error / self.noise + self.input.size * (2 * math.pi * self.noise).log())
