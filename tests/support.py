@@ -70,7 +70,8 @@ def sounds(n: int = 100, seed: int = 0) -> Dataset:
     time = np.arange(512) / 4000
     items = []
     for label in labels:
-        wave = sum(np.sin(2 * np.pi * (300 + 220 * label) * h * time + rng.uniform(0, 6)) / h for h in (1, 2))
+        pitch = (300 + 220 * label) * rng.uniform(0.94, 1.06)
+        wave = sum(np.sin(2 * np.pi * pitch * h * time + rng.uniform(0, 6)) / h for h in (1, 2))
         items.append(Sound((rng.uniform(0.2, 0.4) * (wave + rng.normal(size=512) * 0.1)).astype(np.float32), 4000))
     return Dataset("sounds", "audio", items, [f"s{place}" for place in range(n)], [str(label) for label in labels])
 

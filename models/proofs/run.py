@@ -16,7 +16,7 @@ from .base import PROOFS, Finding
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one proof found with one seed, or the error that ended it."""
+    """What one proof found with one seed, or the error that ended it; `seconds` are of one core's time."""
 
     name: str
     seed: int
@@ -43,11 +43,11 @@ def run(names: Sequence[str], sources: Mapping[str, str], seeds: int, jobs: int)
 
 def _one(name: str, source: str | None, seed: int) -> Outcome:
     torch.set_num_threads(1)
-    started = time.perf_counter()
+    started = time.process_time()
     found: list[Finding] = []
     try:
         found.extend(PROOFS[name].run(None if source is None else load(source), seed))
         error = None
     except Exception as caught:  # one proof that breaks must not take the hour of all the others with it
         error = f"{type(caught).__name__}: {caught}"
-    return Outcome(name, seed, found, time.perf_counter() - started, error)
+    return Outcome(name, seed, found, time.process_time() - started, error)
