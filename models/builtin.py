@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .lines import draw
 from .readers import Found
-from .spiral import draw as draw_spiral
-from .tones import melodies
+from .synthetic.lines import draw
+from .synthetic.spiral import draw as draw_spiral
+from .synthetic.tones import melodies
 
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip", "__pycache__"}
 _SHORTEST = 40

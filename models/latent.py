@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .base import FamilyParams, Model
 from .inputs import InputSpec, Rows
-from .rotation import Rotation
+from .parts.rotation import Rotation
 
 
 class LatentModel(Model):

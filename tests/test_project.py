@@ -118,7 +118,7 @@ def test_the_readme_states_the_limits_as_they_are() -> None:
 
 
 def test_the_readme_states_what_each_family_can_do() -> None:
-    verbs = ["encode", "decode", "sample", "denoise", "inpaint"]
+    verbs = ["encode", "decode", "interpolate", "sample", "denoise", "inpaint", "score"]
     table = README.split("## What it can do")[1].split("##")[0]
     said = {}
     for row in re.findall(r"^\| (`.*?) \|(.*)\|$", table, re.MULTILINE):

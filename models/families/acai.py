@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..base import Batch, FamilyParams, Terms
-from ..convolution import is_picture
 from ..inputs import InputSpec
 from ..latent import LatentAutoencoder
-from ..layers import dense, expectation, reconstruction_loss
+from ..parts.convolution import is_picture
+from ..parts.layers import dense, expectation, reconstruction_loss
 
 _LEAK = 0.2
 _SMALLEST = 2

@@ -29,14 +29,14 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import Parameter, functional
 
-from ..averaging import Average, decay_for
 from ..base import Batch, FamilyParams, Terms
-from ..convolution import is_picture
 from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows
 from ..latent import LatentAutoencoder
-from ..layers import expectation
-from ..style import StyleEncoder, StyleGenerator
+from ..parts.averaging import Average, decay_for
+from ..parts.convolution import is_picture
+from ..parts.layers import expectation
+from ..parts.style import StyleEncoder, StyleGenerator
 
 _LEAK = 0.2
 _SLOW = 0.1

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..base import Batch, FamilyParams, Terms
 from ..inputs import InputSpec
 from ..latent import LatentAutoencoder
-from ..layers import dense, expectation, item_losses, reconstruction_loss
+from ..parts.layers import dense, expectation, item_losses, reconstruction_loss
 
 
 class AutoencoderParams(FamilyParams):

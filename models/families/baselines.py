@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..base import FamilyParams, Model
 from ..inputs import InputSpec, Rows
-from ..rotation import Method, Rotation
+from ..parts.rotation import Method, Rotation
 
 
 class LinearHash(Model):

@@ -23,11 +23,11 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from ..base import Batch, FamilyParams, Model, Terms
-from ..collapse import CollapseReport, examine
 from ..inputs import InputSpec, Rows
-from ..layers import bernoulli_bits, dense
-from ..observation import Observation
-from ..variational import Bernoulli, bernoulli_log_ratio, free_bits, importance_weighted, uniform
+from ..parts.collapse import CollapseReport, examine
+from ..parts.layers import bernoulli_bits, dense
+from ..parts.observation import Observation
+from ..parts.variational import Bernoulli, bernoulli_log_ratio, free_bits, importance_weighted, uniform
 
 _SHARPNESS, _SHARPNESS_OF_WORDS = 3.0, 1.0
 """MNIST-10k at 16 bits, held-out precision@10: .63 at 1, .75 at 2; Python's docs at 24 bits: .61 at 1, .60 at 2."""

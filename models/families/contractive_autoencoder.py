@@ -22,9 +22,9 @@ from pydantic import Field
 from torch import Tensor
 
 from ..base import Batch, FamilyParams, Terms
-from ..density import hutchinson
 from ..inputs import InputSpec
-from ..score_autoencoder import ScoreAutoencoder
+from ..parts.density import hutchinson
+from ..parts.score_autoencoder import ScoreAutoencoder
 
 
 class ContractiveAutoencoderParams(FamilyParams):

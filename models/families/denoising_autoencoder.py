@@ -24,10 +24,10 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from ..base import Batch, FamilyParams, Terms
-from ..convolution import is_picture
 from ..inputs import InputSpec
-from ..layers import corrupt, reconstruction_loss
-from ..score_autoencoder import ScoreAutoencoder, falling
+from ..parts.convolution import is_picture
+from ..parts.layers import corrupt, reconstruction_loss
+from ..parts.score_autoencoder import ScoreAutoencoder, falling
 
 
 class DenoisingAutoencoderParams(FamilyParams):

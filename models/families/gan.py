@@ -20,13 +20,13 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import Parameter
 
-from ..adversarial import Discriminator, discriminator_loss, generator_loss, grower_for, r1_penalty
-from ..averaging import Average, decay_for
 from ..base import Batch, FamilyParams, Terms
-from ..convolution import is_picture
 from ..inputs import InputSpec
 from ..latent import LatentModel
-from ..layers import expectation
+from ..parts.adversarial import Discriminator, discriminator_loss, generator_loss, grower_for, r1_penalty
+from ..parts.averaging import Average, decay_for
+from ..parts.convolution import is_picture
+from ..parts.layers import expectation
 
 _HALF_LIFE = 100
 """Steps over which the sampled generator's weights are averaged."""

@@ -29,13 +29,21 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from ..base import Batch, FamilyParams, Terms
-from ..cells import SpectralNorms, convolution_weights, largest_scales
 from ..errors import InvalidParams
-from ..hierarchical import Ladder, Posterior, Prior, balance
 from ..inputs import InputSpec, Rows
 from ..latent import LatentAutoencoder
-from ..layers import expectation, start_from_word_use
-from ..variational import bernoulli_nll, binarised, importance_weighted, multinomial_nll, normal, uniform, words_in
+from ..parts.cells import SpectralNorms, convolution_weights, largest_scales
+from ..parts.hierarchical import Ladder, Posterior, Prior, balance
+from ..parts.layers import expectation, start_from_word_use
+from ..parts.variational import (
+    bernoulli_nll,
+    binarised,
+    importance_weighted,
+    multinomial_nll,
+    normal,
+    uniform,
+    words_in,
+)
 from .vae import Vae
 
 _LEAST_WARMTH = 1e-4

@@ -27,14 +27,14 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from ..base import Batch, FamilyParams, Terms
-from ..collapse import CollapseReport, examine
 from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows
 from ..latent import LatentAutoencoder
-from ..layers import dense
-from ..observation import Observation
-from ..pixelcnn import PixelCnn
-from ..variational import (
+from ..parts.collapse import CollapseReport, examine
+from ..parts.layers import dense
+from ..parts.observation import Observation
+from ..parts.pixelcnn import PixelCnn
+from ..parts.variational import (
     Gaussian,
     binarised,
     free_bits,

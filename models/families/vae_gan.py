@@ -26,13 +26,13 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import Parameter
 
-from ..adversarial import Discriminator, Trunk, discriminator_loss, generator_loss, grower_for, r1_penalty
-from ..averaging import Average, decay_for
 from ..base import Batch, FamilyParams, Terms
 from ..inputs import InputSpec
 from ..latent import LatentAutoencoder
-from ..layers import expectation
-from ..variational import gaussian_kl, reparameterised
+from ..parts.adversarial import Discriminator, Trunk, discriminator_loss, generator_loss, grower_for, r1_penalty
+from ..parts.averaging import Average, decay_for
+from ..parts.layers import expectation
+from ..parts.variational import gaussian_kl, reparameterised
 
 _FEATURE_SCALE = 50.0
 """Makes a mean over features as large as a sum over pixels."""

@@ -28,18 +28,18 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import Parameter, functional
 
-from ..autoregressive import Autoregressive
 from ..base import Batch, FamilyParams, Stage, Terms
-from ..code_maps import code_map
-from ..codebook import Codebook
-from ..convolution import is_picture
-from ..index_assignment import Words
 from ..inputs import InputSpec, Rows
 from ..latent import LatentModel
-from ..layers import expectation, reconstruction_loss
-from ..pixelcnn import PixelCnn
-from ..variational import multinomial_nll, words_in
-from ..wavenet import WaveNet
+from ..parts.autoregressive import Autoregressive
+from ..parts.code_maps import code_map
+from ..parts.codebook import Codebook
+from ..parts.convolution import is_picture
+from ..parts.index_assignment import Words
+from ..parts.layers import expectation, reconstruction_loss
+from ..parts.pixelcnn import PixelCnn
+from ..parts.variational import multinomial_nll, words_in
+from ..parts.wavenet import WaveNet
 
 _START = 8192
 """Vectors that the codebook starts from."""

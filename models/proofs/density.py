@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import ring, spiral
 from ..data import Dataset, load
-from ..density import LogRatio, first_order, langevin, metropolis, path_integral
 from ..inputs import VectorInput
-from ..score_autoencoder import ScoreAutoencoder
+from ..parts.density import LogRatio, first_order, langevin, metropolis, path_integral
+from ..parts.score_autoencoder import ScoreAutoencoder
+from ..synthetic import ring, spiral
 from .base import Finding, Findings, proof, split, trained
 
 _LEVELS = (0.1, 0.3)

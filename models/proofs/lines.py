@@ -1,4 +1,4 @@
-"""The lines benchmark (see `models.lines`) for every family that interpolates, as one table.
+"""The lines benchmark (see `models.synthetic.lines`) for every family that interpolates, as one table.
 
 Smaller than the paper's, so that it runs on a CPU: 16 x 16 instead of 32 x 32, two thousand steps instead of 262,144.
 The published figures stand beside ours for their order, not for their size. The autoencoder that ACAI is held against
@@ -19,7 +19,7 @@ from ..base import Model, build, families
 from ..capabilities import capabilities
 from ..data import Dataset
 from ..inputs import INPUTS
-from ..lines import STEPS, Bank, Score, draw
+from ..synthetic.lines import STEPS, Bank, Score, draw
 from ..train import TrainConfig, Trainer
 from .base import Finding, Findings, proof
 

@@ -20,8 +20,8 @@ from ..data import Dataset
 from ..families.nvae import Nvae
 from ..families.vae import Vae
 from ..inputs import INPUTS
+from ..parts.variational import binarised, importance_weighted
 from ..train import TrainConfig, Trainer
-from ..variational import binarised, importance_weighted
 from .base import Finding, Findings, proof, smaller, split
 from .quality import pictures
 

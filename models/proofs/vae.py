@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..families.vae import Vae
-from ..variational import binarised
+from ..parts.variational import binarised
 from .base import Finding, Findings, proof, split, trained
 from .quality import pictures
 

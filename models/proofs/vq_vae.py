@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import tones
-from ..codebook import usage
 from ..data import Dataset
 from ..families.vq_vae import VqVae
+from ..parts.codebook import usage
+from ..synthetic import tones
 from .base import Finding, Findings, proof, split, trained
 from .quality import Classifier, frechet, pictures
 

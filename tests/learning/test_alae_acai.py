@@ -159,7 +159,7 @@ def test_what_is_served_are_the_averages() -> None:
 
 
 def test_the_style_decides_the_moments_of_every_channel() -> None:
-    from models.style import Styled, moments
+    from models.parts.style import Styled, moments
 
     block = Styled(3, 5, 4).eval()
     w = torch.randn(2, 4)

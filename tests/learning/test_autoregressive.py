@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.autoregressive import Autoregressive, draw
-from models.codebook import Codebook, usage
-from models.index_assignment import FLIP, Words, assign, numbers
-from models.pixelcnn import PixelCnn
-from models.wavenet import WaveNet
+from models.parts.autoregressive import Autoregressive, draw
+from models.parts.codebook import Codebook, usage
+from models.parts.index_assignment import FLIP, Words, assign, numbers
+from models.parts.pixelcnn import PixelCnn
+from models.parts.wavenet import WaveNet
 
 VALUES = 5
 

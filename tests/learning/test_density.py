@@ -12,7 +12,9 @@ from torch import Tensor
 from models import ring, spiral
 from models.base import build
 from models.data import load
-from models.density import (
+from models.families.contractive_autoencoder import ContractiveAutoencoder
+from models.inputs import INPUTS
+from models.parts.density import (
     first_order,
     gauss_legendre,
     hutchinson,
@@ -22,9 +24,7 @@ from models.density import (
     plain_mean,
     trapezoid,
 )
-from models.families.contractive_autoencoder import ContractiveAutoencoder
-from models.inputs import INPUTS
-from models.linear_denoiser import LinearDenoiser
+from models.parts.linear_denoiser import LinearDenoiser
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]])
 

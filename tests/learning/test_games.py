@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.adversarial import Trunk, discriminator_loss, generator_loss, r1_penalty
-from models.averaging import Average, decay_for
 from models.base import Batch, Model, build
 from models.families.vae_gan import VaeGan
 from models.inputs import INPUTS
+from models.parts.adversarial import Trunk, discriminator_loss, generator_loss, r1_penalty
+from models.parts.averaging import Average, decay_for
 from models.proofs.gan import CENTRES, coverage, grid
 from models.proofs.quality import class_distance, frechet, knn_accuracy, sharpness
 from models.train import TrainConfig, Trainer

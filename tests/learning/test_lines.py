@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models.data import load
-from models.lines import STEPS, Bank, Score, draw, smoothness
+from models.synthetic.lines import STEPS, Bank, Score, draw, smoothness
 
 PAIRS = 256
 SIDES = (32, 16)

@@ -9,11 +9,11 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from models.base import Batch, FamilyParams, Model, build
-from models.cells import SpectralNorms, convolution_weights, soft_clamp
 from models.errors import InvalidParams
 from models.families.nvae import Nvae
-from models.hierarchical import balance, posterior_of, prior_of
 from models.inputs import ImageInput, InputSpec, TextInput, VectorInput
+from models.parts.cells import SpectralNorms, convolution_weights, soft_clamp
+from models.parts.hierarchical import balance, posterior_of, prior_of
 from models.train import TrainConfig, Trainer
 
 SMALL = {"channels": 4, "latents": 3, "expansion": 2}

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from models import variational
 from models.base import Model, build
-from models.collapse import CollapseReport, examine
 from models.errors import InvalidParams
 from models.inputs import INPUTS
-from models.observation import Observation
+from models.parts.collapse import CollapseReport, examine
+from models.parts.observation import Observation
+from models.parts.variational import Bernoulli, Gaussian
 from models.train import TrainConfig, Trainer
-from models.variational import Bernoulli, Gaussian
 
 
 def generator(seed: int = 0) -> torch.Generator:

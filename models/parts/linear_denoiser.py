@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
+from ..inputs import Rows
 from .density import noise
-from .inputs import Rows
 from .rotation import principal_axes
 
 _BATCH = 1024

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .inputs import InputSpec
+from ..inputs import InputSpec
 from .layers import dense
 
 SMALLEST = 4

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inputs import InputSpec
 from .convolution import SMALLEST, is_picture, sizes
-from .inputs import InputSpec
 from .layers import dense
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .inputs import Rows
+from ..inputs import Rows
 
 Method = Literal["random", "pca", "itq"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .sounds import Sound, as_written
+from ..sounds import Sound, as_written
 
 RATE = 4_000
 NOTES = 8

@@ -14,8 +14,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .errors import InvalidParams
-from .inputs import InputSpec
+from ..errors import InvalidParams
+from ..inputs import InputSpec
 from .layers import expectation, start_from_word_use
 from .variational import bernoulli_nll, multinomial_nll, words_in
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..inputs import InputSpec
 from .convolution import SMALLEST, is_picture
-from .inputs import InputSpec
 from .layers import dense
 
 _CONVOLUTION = {1: nn.Conv1d, 2: nn.Conv2d}

@@ -29,12 +29,12 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional
 
-from .base import FamilyParams
+from ..base import FamilyParams
+from ..inputs import InputSpec, Rows
+from ..latent import LatentAutoencoder
 from .convolution import is_picture
 from .density import langevin, path_integral
 from .folded import FoldedDecoder, FoldedEncoder
-from .inputs import InputSpec, Rows
-from .latent import LatentAutoencoder
 from .layers import expectation
 from .linear_denoiser import LinearDenoiser
 

@@ -1,0 +1,1 @@
+"""What several families are built from: networks, latents, likelihoods, codebooks, priors, games."""

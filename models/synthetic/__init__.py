@@ -1,0 +1,1 @@
+"""Data about which everything is known: lines, a spiral, a ring of Gaussians, melodies."""
