@@ -39,6 +39,8 @@ _FITTED_ON = 1_000
 _FLOOR = 1e-2
 """Added to magnitudes of which the loudest is 1: 40 dB down."""
 _SILENT = 1e-30
+_FAINTEST_DB = 40.0
+"""Noise fainter than the floor is not there."""
 _LOUDEST = 0.2
 """The loudest band of a sound made by a model; a sine of this amplitude leaves room for others beside it."""
 
@@ -162,6 +164,20 @@ class AudioInput(InputSpec):
 
     def to_tensor(self, data: NDArray[np.float32]) -> Tensor:
         return (torch.from_numpy(np.ascontiguousarray(data)) - self.mean.cpu()) / self.scale.cpu()
+
+    def spoiled(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Spectrograms of the sounds with white noise on the waveform, up to as loud as the loudest band.
+
+        Decibels of a sum are not the sum of decibels, so noise on the spectrogram would be another thing. The level is
+        drawn here, whatever `sigma`. A band that averages over many frequencies sees the noise more evenly.
+        """
+        bands = self._magnitudes(x)  # (B, mels, frames)
+        evenness = self._filters().to(bands).square().sum(1).sqrt()[:, None]  # (mels, 1)
+        level = 10 ** (-(_FAINTEST_DB * torch.rand(len(x), 1, 1, device=x.device)) / 20)
+        noise = level * (1 + 0.5 * evenness * torch.randn_like(bands)).clamp_min(0)
+        noisy = (bands.square() + noise.square()).sqrt()
+        loudest = noisy.amax((1, 2), keepdim=True)
+        return (self._decibels(noisy / loudest)[:, None] - self.mean) / self.scale
 
     def restore(self, x: Tensor) -> list[Sound]:
         """Sounds as they would come back from a 16-bit file, so that sending one back means the same sound."""

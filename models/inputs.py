@@ -78,6 +78,12 @@ class ImageInput(InputSpec):
     def to_tensor(self, data: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(data.transpose(0, 3, 1, 2))).float() / 255
 
+    def spoiled(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Half of the pictures are cut to the range of pixels, as files cut them."""
+        noisy = super().spoiled(x, sigma)
+        cut = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
+        return torch.where(cut, noisy.clamp(0, 1), noisy)
+
     def restore(self, x: Tensor) -> list[NDArray[np.uint8]]:
         pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).numpy())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor, nn
@@ -84,6 +85,13 @@ class InputSpec(nn.Module):
     def restore_like(self, x: Tensor, item: Any) -> Any:
         """The one item of `x` `(1, *shape)`, a repaired `item`: like it in what a tensor does not hold."""
         return self.restore(x)[0]
+
+    def spoiled(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """`x` `(B, *shape)` as the noise that items of this kind meet makes it, of about the level `sigma` `(B, ...)`.
+
+        Drawn with torch's global generator.
+        """
+        return x + sigma * torch.randn_like(x)
 
     @abstractmethod
     def example(self) -> Any:

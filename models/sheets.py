@@ -1,4 +1,4 @@
-"""What a model does with pictures, as one picture: a row for each of its capabilities, to be looked at."""
+"""What a model does, to be looked at or listened to: a row for each of its capabilities."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from .base import Model
 from .capabilities import Decodes, Denoises, Inpaints, Interpolates, Reconstructs, Samples, Varies
 from .images import Picture, labelled_sheet
 from .readers import Items
+from .sounds import Sound
 
 _NOISE = 0.3
 
@@ -21,6 +22,19 @@ def sheet(model: Model, items: Items, *, seed: int = 0) -> Picture:
     model.eval()
     x = model.input.tensor(items)
     return labelled_sheet([(title, model.input.restore(row)) for title, row in _rows(model, x, seed)])
+
+
+@torch.inference_mode()
+def sounds(model: Model, items: Items, *, seed: int = 0) -> Iterator[tuple[str, list[Sound]]]:
+    """What `model`, a model of sounds, makes of `items`: rows of as many sounds with a name each."""
+    model.eval()
+    x = model.input.tensor(items)
+    yield "item", [model.input.shrink(item) for item in items]
+    if isinstance(model, Reconstructs):
+        yield "reconstructed", model.input.restore(model.reconstruct(x))
+    if isinstance(model, Samples):
+        made = model.sample(len(x), generator=torch.Generator().manual_seed(seed))
+        yield "sampled", model.input.restore(made)
 
 
 def _rows(model: Model, x: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
@@ -45,8 +59,10 @@ def _rows(model: Model, x: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
         yield "with a hole", torch.where(mask > 0, torch.full_like(x, 0.5), x)
         yield "inpainted", model.inpaint(x * (1 - mask), mask, steps=3, generator=generator())
     if isinstance(model, Interpolates):
-        yield "interpolated", model.interpolate(x[:1], x[1:2], n)
-        yield "", model.interpolate(x[2:3], x[3:4], n)
+        for row, start in enumerate((0, n // 2)):
+            a = x[start : start + 1]
+            b = x[(x - a).flatten(1).norm(dim=1).argmax()][None]  # the item that is least like it
+            yield "interpolated" if row == 0 else "", model.interpolate(a, b, n)
     if isinstance(model, Varies):
         yield "varied", model.vary(x[:1], n, generator=generator())
     if isinstance(model, Samples):

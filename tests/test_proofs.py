@@ -14,6 +14,7 @@ from models.base import families
 from models.data import Dataset
 from models.proofs import base, run
 from models.proofs.base import PROOFS, Finding, Findings, Proof, part, smaller, split
+from models.sounds import decode_sound
 from service.cli import app
 from service.cli import proofs as command
 
@@ -92,7 +93,7 @@ def test_what_the_command_refuses() -> None:
         (["--suite", "families", "--only", "nothing-like-it"], "there is no proof"),
         (["--suite", "nothing-like-it"], "there is no suite"),
         (["--suite", "families", "--data", "digits", "--data", "lines"], "one set of images"),
-        (["--suite", "sheets", "--data", "spiral"], "made of images"),
+        (["--suite", "sheets", "--data", "spiral"], "images or sounds"),
     ):
         result = invoke("evaluate", *arguments)
         assert result.exit_code == 1
@@ -107,6 +108,14 @@ def test_a_sheet_is_drawn(tmp_path: Path) -> None:
     result = invoke("evaluate", "--suite", "sheets", "--family", "itq", "--out", tmp_path / "out")
     assert result.exit_code == 0
     assert (tmp_path / "out" / "itq.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sounds_are_written(tmp_path: Path) -> None:
+    result = invoke("evaluate", "--suite", "sheets", "--data", "tones", "--family", "lsh", "--out", tmp_path)
+    assert result.exit_code == 0
+    first = decode_sound((tmp_path / "lsh" / "item-00.wav").read_bytes())
+    assert first.rate == 4000
+    assert len(first.samples) == 4096
 
 
 def test_splits_and_sizes(datasets: dict[str, Dataset]) -> None:

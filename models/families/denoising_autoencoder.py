@@ -9,8 +9,9 @@ Repairing and weighing ask for different things of the same network, so it is to
 come with their noise level and with exactly Gaussian noise: r(x~; sigma) is then the mean of clean items given x~, and
 (r(x~; sigma) - x~) / sigma^2 the score of the density smoothed by that sigma, at whichever level is asked for (noise
 conditional score networks: Song and Ermon, NeurIPS 2019). The others come as spoiled items do: nothing is said of the
-level, and half of the pictures are cut to their range. Every item counts alike, in units of what the best linear
-denoiser leaves over at its level and of the spread of what is missing (preconditioning: Karras et al., NeurIPS 2022).
+level, half of the pictures are cut to their range, and sounds have their noise on the waveform. Every item counts
+alike, in units of what the best linear denoiser leaves over at its level and of the spread of what is missing
+(preconditioning: Karras et al., NeurIPS 2022).
 With `least` = `sigma` there is one level, as in Alain and Bengio.
 """
 
@@ -119,10 +120,7 @@ class DenoisingAutoencoder(ScoreAutoencoder):
         low, high = self.params.least**0.5, self.params.sigma**0.5
         sigma = (low + _spread_out(x) * (high - low)).square()
         known = (_spread_out(x) < self.params.told).to(x)
-        noisy = x + sigma * torch.randn_like(x)
-        if self.input.likelihood == "bernoulli":
-            cut = (known == 0) & (_spread_out(x) < 0.5)
-            noisy = torch.where(cut, noisy.clamp(0, 1), noisy)
+        noisy = torch.where(known > 0, x + sigma * torch.randn_like(x), self.input.spoiled(x, sigma))
         mask = self._hidden(x) * (_spread_out(x) < self.params.holes)
         sigma, known = sigma.flatten(1), known.flatten(1)
         given = self._told(sigma, known)

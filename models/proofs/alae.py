@@ -17,7 +17,7 @@ _DRAWS = 2000
 _DENSE = {"generator": "dense", "latent": 40}
 _STYLE = {"generator": "style", "channels": 12}
 _BATCH = 64
-_DENSE_STEPS, _STYLE_STEPS = 6500, 1500
+_DENSE_STEPS, _STYLE_STEPS = 7500, 1500
 
 
 @dataclass(frozen=True)

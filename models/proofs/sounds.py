@@ -61,7 +61,7 @@ def sound_search(data: Dataset, seed: int) -> Findings:
 def sound_repair(data: Dataset, seed: int) -> Findings:
     """Sounds repaired: white noise taken out of the waveform, and a gap of a tenth filled"""
     train, test = split(data, seed)
-    model = trained("denoising-autoencoder", train, bits=_BITS, seed=seed)
+    model = trained("denoising-autoencoder", train, {"told": 0.1}, bits=_BITS, seed=seed, batch_size=32)
     assert isinstance(model, DenoisingAutoencoder)
     spec = model.input
     assert isinstance(spec, AudioInput)

@@ -31,12 +31,13 @@ _TUNES: dict[str, Any] = {"codes": 64, "halvings": 1, "frame_codes": 1, "prior":
 def vq_vae(data: Dataset, seed: int) -> Findings:
     """The codebook is used in full and reconstructs; without restarts, the control, it is not."""
     train, test = split(data, seed)
-    model = _trained(train, seed, epochs=17, channels=48, prior_share=0.05)
+    recipe: dict[str, Any] = {"epochs": 14, "batch_size": 32, "rate": 4e-3, "channels": 32, "prior_share": 0.05}
+    model = _trained(train, seed, **recipe)
     perplexity, used = _usage(model, train)
     yield Finding("used codes, share", used, 0.9, "least", "1.00")
     yield Finding(f"perplexity, of {_CODES}", perplexity, 64, "least", "92")
     yield Finding("squared error an image, held out", _error(model, test), 3.0, "most", "2.34")
-    control = _trained(train, seed, epochs=17, channels=48, prior_share=0.05, restart=0)
+    control = _trained(train, seed, **recipe, restart=0)
     lower, fewer = _usage(control, train)
     yield Finding("control, no restarts: perplexity", lower, perplexity, "most", "25")
     yield Finding("control, no restarts: used codes, share", fewer, published=".55")
@@ -113,9 +114,12 @@ def tones_entropy() -> float:
     return float(total)
 
 
-def _trained(train: Dataset, seed: int, *, epochs: int, **params: Any) -> VqVae:
+def _trained(
+    train: Dataset, seed: int, *, epochs: int, batch_size: int = 64, rate: float = 3e-3, **params: Any
+) -> VqVae:
     chosen = {"codes": _CODES, **params}
-    return cast(VqVae, trained("vq-vae", train, chosen, seed=seed, epochs=epochs, batch_size=64, patience=epochs))
+    config: dict[str, Any] = {"batch_size": batch_size, "learning_rate": rate, "patience": epochs}
+    return cast(VqVae, trained("vq-vae", train, chosen, seed=seed, epochs=epochs, **config))
 
 
 def _melodies(n: int, seed: int) -> tuple[Dataset, Tensor]:

@@ -53,8 +53,8 @@ def evaluate(
 
     With --suite families every system is trained and held against the threshold of its own metric; --data then names
     a set of images, of texts or of sounds to do it on (repeatable), and what is not named is a built-in one. The exit
-    code is 1 where a threshold was missed. With --suite sheets every family is trained on images and a picture of what
-    it makes of held-out ones is written for it.
+    code is 1 where a threshold was missed. With --suite sheets every family is trained on images or sounds, and what it
+    makes of held-out ones is written as a picture or as WAV files.
     """
     from models.errors import DataError, InvalidParams
 

@@ -116,25 +116,39 @@ def _show(rows: Sequence[dict[str, Any]], seeds: int) -> None:
 
 
 def draw(data: str, families: Sequence[str], out: Path, seed: int) -> None:
-    """Train each family on the images of `data` and write what it does with held-out ones as `<out>/<family>.png`."""
+    """Train each family on the images or sounds of `data` and write what it makes of held-out ones: a picture
+    `<out>/<family>.png`, or sounds `<out>/<family>/<what>-<number>.wav`.
+    """
     from models.base import build
     from models.base import families as known
     from models.errors import DataError
     from models.images import encode_png
     from models.inputs import INPUTS
     from models.proofs.base import part
-    from models.sheets import sheet
+    from models.sheets import sheet, sounds
+    from models.sounds import encode_wav
     from models.train import TrainConfig, Trainer
 
     items = load_data(data)
-    if items.kind != "image":
-        raise DataError(f"{data!r} holds {items.kind} items; contact sheets are made of images")
+    if items.kind not in ("image", "audio"):
+        raise DataError(f"{data!r} holds {items.kind} items; sheets are made of images or sounds")
     order = np.random.default_rng(seed).permutation(len(items))
     shown, kept = part(items, order[:_SHOWN]), part(items, order[_SHOWN:])
-    out.mkdir(parents=True, exist_ok=True)
+    # A few hundred sounds need small batches to be seen often enough.
+    batch_size = min(128, max(16, len(kept) // 32))
     for name in families or sorted(known()):
-        model = build(name, INPUTS["image"].fit(kept.items), 64, {}, seed=seed)
-        follow(f"training {name}", Trainer(model, TrainConfig(seed=seed)).fit(kept.items, kept.labels))
-        path = out / f"{name}.png"
-        path.write_bytes(encode_png(sheet(model, shown.items, seed=seed)))
-        console.print(str(path), highlight=False)
+        model = build(name, INPUTS[items.kind].fit(kept.items), 64, {}, seed=seed)
+        trainer = Trainer(model, TrainConfig(seed=seed, batch_size=batch_size))
+        follow(f"training {name}", trainer.fit(kept.items, kept.labels))
+        if items.kind == "image":
+            files = {out / f"{name}.png": encode_png(sheet(model, shown.items, seed=seed))}
+        else:
+            files = {
+                out / name / f"{what}-{place:02d}.wav": encode_wav(sound)
+                for what, row in sounds(model, shown.items, seed=seed)
+                for place, sound in enumerate(row)
+            }
+        for path, contents in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(contents)
+        console.print(str(next(iter(files))), highlight=False)
