@@ -6,6 +6,7 @@ original (spectral convergence: the distance over the norm), and its code search
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,11 +19,13 @@ from ..base import Model
 from ..data import Dataset
 from ..errors import DataError
 from ..families.denoising_autoencoder import DenoisingAutoencoder
+from ..families.vq_vae import VqVae
 from ..latent import LatentAutoencoder
-from ..measure import precision_at_k, same_label
+from ..measure import distances, precision_at_k, same_label
 from ..sounds import Sound
 from ..spectrogram import convergence
 from .base import Finding, Findings, proof, split, trained
+from .vq_vae import bigram_bits
 
 _K = 10
 _BITS = 64
@@ -103,6 +106,33 @@ def sound_repair(data: Dataset, seed: int) -> Findings:
     yield Finding("share of sounds whose known samples are unchanged", float(kept), 1.0, "least")
 
 
+@proof("VQ-VAE with a WaveNet prior", needs="sounds", seconds=60)
+def sound_prior(data: Dataset, seed: int) -> Findings:
+    """Sounds written as codes and drawn anew: what comes back, and what the prior makes, judged by the search."""
+    if data.labels is None:
+        raise DataError("what is drawn is judged by the labels of its neighbours: put the sounds into a folder each")
+    train, test = split(data, seed)
+    search = Search(trained("binary-autoencoder", train, bits=_BITS, seed=seed), train, test)
+    model = trained("vq-vae", train, {"prior": "wavenet"}, bits=_BITS, seed=seed, batch_size=16)
+    assert isinstance(model, VqVae)
+    x = model.input.tensor(test.items)
+    with torch.inference_mode():
+        codes = model.ordered(model.codes(x))
+        bits = -model.prior.log_likelihood(codes).mean() / (codes[0].numel() * math.log(2))
+        again = model.input.restore(model.reconstruct(x))
+        drawn = model.input.restore(model.sample(len(test), generator=torch.Generator().manual_seed(seed)))
+        known = torch.cat([model.ordered(model.codes(part)) for part in model.input.tensor(train.items).split(64)])
+    bigram = bigram_bits(known, codes)
+    yield Finding("bits a code, held out", float(bits), bigram - 0.3, "most")
+    yield Finding("control, bigrams: bits a code", bigram)
+    found = search.precision(search.model, test.items)
+    yield Finding("precision@10 of reconstructions over that of sounds", search.precision(search.model, again) / found)
+    yield Finding("ten nearest of one label, sounds", search.agreement(test.items))
+    yield Finding("ten nearest of one label, drawn from the prior", search.agreement(drawn))
+    shares = search.shares(drawn)
+    yield Finding("labels that are drawn at least once, share", float((shares > 0).mean()))
+
+
 class Search:
     """Held-out sounds, the sounds to search among, and how well codes find the same label."""
 
@@ -116,6 +146,23 @@ class Search:
         """Precision@10 of `queries`, which stand for the test items, among the training items."""
         codes, known = (np.packbits(model.logits(items) > 0, axis=1) for items in (queries, self._train.items))
         return precision_at_k(codes, known, self._relevant, _K)
+
+    def agreement(self, queries: Sequence[Sound]) -> float:
+        """The share of the commonest label among the ten nearest training items of each of `queries`, in the mean."""
+        return float(self._commonest(queries).max(1).mean())
+
+    def shares(self, queries: Sequence[Sound]) -> NDArray[np.float64]:
+        """For each label, the share of `queries` among whose ten nearest it is the commonest."""
+        winners = self._commonest(queries).argmax(1)
+        return np.bincount(winners, minlength=len(set(self._train.labels or ()))) / len(winners)
+
+    def _commonest(self, queries: Sequence[Sound]) -> NDArray[np.float64]:
+        """The shares `(q, labels)` of the labels among the ten nearest training items."""
+        codes, known = (np.packbits(self.model.logits(items) > 0, axis=1) for items in (queries, self._train.items))
+        near = np.argsort(distances(codes, known), axis=1, kind="stable")[:, :_K]
+        names, numbers = np.unique(np.array(self._train.labels), return_inverse=True)
+        shares: NDArray[np.float64] = (numbers[near][:, :, None] == np.arange(len(names))).mean(1)
+        return shares
 
     def apart(self, what: str, made: Sequence[Sound], most: float | None) -> Finding:
         """The mean spectral convergence of sounds made after the test items."""
