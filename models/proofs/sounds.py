@@ -127,7 +127,7 @@ def sound_prior(data: Dataset, seed: int) -> Findings:
     yield Finding("control, bigrams: bits a code", bigram)
     found = search.precision(search.model, test.items)
     yield Finding("precision@10 of reconstructions over that of sounds", search.precision(search.model, again) / found)
-    yield Finding("ten nearest of one label, sounds", search.agreement(test.items))
+    yield Finding("ten nearest of one label, sounds", search.agreement(list(test.items)))
     yield Finding("ten nearest of one label, drawn from the prior", search.agreement(drawn))
     shares = search.shares(drawn)
     yield Finding("labels that are drawn at least once, share", float((shares > 0).mean()))
