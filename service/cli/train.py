@@ -16,7 +16,7 @@ _FEW = 500
 @app.command()
 @friendly
 def train(
-    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs), a file or a folder.")],
+    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs, lines, tones), a file or a folder.")],
     name: Annotated[str, typer.Option(help="Name of the model; training again makes the next version.")],
     family: Annotated[str, typer.Option(help="Model family; `hammingbird models --families` lists them.")] = (
         "binary-autoencoder"

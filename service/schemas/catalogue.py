@@ -113,7 +113,7 @@ class TrainData(Strict):
     """Where the items come from: exactly one."""
 
     collection: str | None = Field(None, description="the kept inputs of a collection")
-    dataset: str | None = Field(None, description="a built-in data set: digits, python-docs")
+    dataset: str | None = Field(None, description="a built-in data set: digits, python-docs, lines, spiral, tones")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
