@@ -54,7 +54,7 @@ class DenoisingAutoencoder(ScoreAutoencoder):
 
     family = "denoising-autoencoder"
     chosen_by = "loss"
-    steps = 2000
+    steps = 1000
 
     Params = DenoisingAutoencoderParams
 
