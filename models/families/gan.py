@@ -23,7 +23,7 @@ from torch.nn import Parameter
 from ..base import Batch, FamilyParams, Terms
 from ..inputs import InputSpec
 from ..latent import LatentModel
-from ..parts.adversarial import Discriminator, discriminator_loss, generator_loss, grower_for, r1_penalty
+from ..parts.adversarial import Discriminator, discriminator_step, generator_loss, grower_for
 from ..parts.averaging import Average, decay_for
 from ..parts.convolution import is_picture
 from ..parts.layers import expectation
@@ -78,11 +78,7 @@ class Gan(LatentModel):
             return loss, {"generator": loss}
         with torch.no_grad():
             fake = self.generated(x)
-        game = discriminator_loss(self.discriminator(x), self.discriminator(fake))
-        if not self.params.r1:
-            return game, {"discriminator": game}
-        penalty = 0.5 * self.params.r1 * r1_penalty(self.discriminator, x)
-        return game + penalty, {"discriminator": game, "r1": penalty}
+        return discriminator_step(self.discriminator, x, fake, self.params.r1)
 
     def after_step(self) -> None:
         self.average.update(self.generator, decay_for(_HALF_LIFE))

@@ -26,25 +26,21 @@ from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from ..base import Batch, FamilyParams, Terms
-from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows
 from ..latent import LatentAutoencoder
 from ..parts.cells import SpectralNorms, convolution_weights, largest_scales
 from ..parts.hierarchical import Ladder, Posterior, Prior, balance
-from ..parts.layers import expectation, start_from_word_use
+from ..parts.layers import mean_filled
+from ..parts.observation import Observation
 from ..parts.variational import (
-    bernoulli_nll,
     binarised,
     importance_weighted,
-    multinomial_nll,
     normal,
     uniform,
-    words_in,
 )
-from .vae import Vae
 
 _LEAST_WARMTH = 1e-4
 _SCORE_DRAWS = 8
@@ -82,19 +78,14 @@ class Nvae(LatentAutoencoder):
 
     params: NvaeParams
     warmed: Tensor
-    variance: Tensor
-    words: Tensor
 
     def __init__(self, input: InputSpec, bits: int, params: NvaeParams) -> None:
-        if params.binarise and input.likelihood != "bernoulli":
-            raise InvalidParams(f"nvae: binarise is for images; the input is of kind {input.kind!r}")
         sizes = (params.channels, params.latents, params.cells, params.expansion)
         ladder = Ladder(input.shape, params.groups, *sizes)
         super().__init__(input, bits, params, sum(math.prod(shape) for shape in ladder.shapes))
         self.ladder = ladder
         self.norms = SpectralNorms(convolution_weights(ladder))
-        self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("words", torch.ones(()))
+        self.observation = Observation(input, binarised=params.binarise)
         self.register_buffer("warmed", torch.zeros((), dtype=torch.int64))
 
     @property
@@ -102,11 +93,7 @@ class Nvae(LatentAutoencoder):
         return 1e-2 if self.ladder.picture else 3e-3
 
     def prepare(self, rows: Rows) -> None:
-        if self.input.likelihood == "multinomial":
-            x = rows.sample(2000).to(self.device)
-            self.words.copy_(words_in(x))
-            assert isinstance(self.ladder.last, nn.Linear)
-            start_from_word_use(self.ladder.last, x)
+        self.observation.prepare(rows.sample(2000).to(self.device), self.ladder.last)
 
     # -- the model -----------------------------------------------------------------------------------------------
 
@@ -121,18 +108,7 @@ class Nvae(LatentAutoencoder):
 
     def nll(self, out: Tensor, x: Tensor) -> Tensor:
         """-log p(x|z) in nats `(B,)` from the decoder's output; a density where the decoder is Gaussian."""
-        out, x = out.flatten(1).to(x.dtype), x.flatten(1)
-        if self.input.likelihood == "multinomial":
-            return multinomial_nll(out, x, self.words)
-        if self.params.binarise:
-            return bernoulli_nll(out, x)
-        error = (expectation(self.input.likelihood, out) - x).square().sum(1)
-        if self.training:  # the best variance for this batch; its running mean is the model's own
-            variance = (error.mean() / self.input.size).clamp_min(1e-6)
-            self.variance.lerp_(variance.detach(), 0.05)
-        else:
-            variance = self.variance
-        return 0.5 * (error / variance + self.input.size * (2 * math.pi * variance).log())
+        return self.observation.nll(out.flatten(1).to(x.dtype), x)
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
         """The negative bound; in training its KL is warmed up, and the regularisers are added."""
@@ -260,11 +236,11 @@ class Nvae(LatentAutoencoder):
         return parts
 
     def _shown(self, out: Tensor) -> Tensor:
-        return expectation(self.input.likelihood, out.flatten(1)).unflatten(1, self.input.shape)
+        return self.observation.expected(out.flatten(1))
 
     def sample(self, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
         """Temperature multiplies the prior's sigma in every group."""
-        return self.expected(temperature * normal((n, self.rotation.dim), self.variance, generator))
+        return self.expected(temperature * normal((n, self.rotation.dim), self.rotation.mean, generator))
 
     def vary(self, x: Tensor, n: int, *, generator: Generator, temperature: float = 1.0) -> Tensor:
         """The coarse half of the groups is drawn from the item's posterior, the fine half from the prior."""
@@ -281,7 +257,7 @@ class Nvae(LatentAutoencoder):
 
     def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
         """A Markov chain that redraws the missing part (Rezende, Mohamed and Wierstra, ICML 2014, appendix F)."""
-        filled = torch.where(mask > 0, Vae.input_mean(x, mask), x)
+        filled = mean_filled(x, mask)
         for step in range(steps):
             warmth = 0.0 if step == steps - 1 else 1.0
 

@@ -31,7 +31,7 @@ from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows
 from ..latent import LatentAutoencoder
 from ..parts.collapse import CollapseReport, examine
-from ..parts.layers import dense
+from ..parts.layers import dense, mean_filled
 from ..parts.observation import Observation
 from ..parts.pixelcnn import PixelCnn
 from ..parts.variational import (
@@ -214,7 +214,7 @@ class Vae(LatentAutoencoder):
 
     def inpaint(self, x: Tensor, mask: Tensor, *, steps: int, generator: Generator) -> Tensor:
         """A Markov chain that redraws the missing part (Rezende, Mohamed and Wierstra, ICML 2014, appendix F)."""
-        filled = torch.where(mask > 0, self.input_mean(x, mask), x)
+        filled = mean_filled(x, mask)
         for step in range(steps):
             mean, log_variance = self.posterior(filled)
             noise = normal(tuple(mean.shape), mean, generator)
@@ -230,10 +230,3 @@ class Vae(LatentAutoencoder):
         redraw = (mask > 0).flatten(1, 2)
         pixels = self.decoder.sample(len(z), generator=generator, condition=z, known=self._pixels(x), redraw=redraw)
         return pixels.to(x.dtype).view_as(x)
-
-    @staticmethod
-    def input_mean(x: Tensor, mask: Tensor) -> Tensor:
-        """The mean of each item's known part, as a first guess for the rest."""
-        known = 1 - mask
-        mean = (x * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
-        return mean.view(-1, *[1] * (x.dim() - 1)).expand_as(x)

@@ -29,7 +29,7 @@ from torch.nn import Parameter
 from ..base import Batch, FamilyParams, Terms
 from ..inputs import InputSpec
 from ..latent import LatentAutoencoder
-from ..parts.adversarial import Discriminator, Trunk, discriminator_loss, generator_loss, grower_for, r1_penalty
+from ..parts.adversarial import Discriminator, Trunk, discriminator_step, generator_loss, grower_for
 from ..parts.averaging import Average, decay_for
 from ..parts.layers import expectation
 from ..parts.variational import gaussian_kl, reparameterised
@@ -117,11 +117,7 @@ class VaeGan(LatentAutoencoder):
     def _discriminator_loss(self, x: Tensor) -> tuple[Tensor, Terms]:
         with torch.no_grad():
             fake = self.decoded(self._latents(x))
-        game = discriminator_loss(self.discriminator(x), self.discriminator(fake))
-        if not self.params.r1:
-            return game, {"discriminator": game}
-        penalty = 0.5 * self.params.r1 * r1_penalty(self.discriminator, x)
-        return game + penalty, {"discriminator": game, "r1": penalty}
+        return discriminator_step(self.discriminator, x, fake, self.params.r1)
 
     def after_step(self) -> None:
         self.average.update(self.decoder, decay_for(_HALF_LIFE))

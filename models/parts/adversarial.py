@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..base import Terms
 from ..inputs import InputSpec
 from .convolution import SMALLEST, is_picture, sizes
 from .layers import dense
@@ -126,3 +127,12 @@ def r1_penalty(discriminator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         x = x.detach().requires_grad_()
         (slope,) = torch.autograd.grad(discriminator(x).sum(), x, create_graph=differentiable)
     return slope.flatten(1).square().sum(1).mean()
+
+
+def discriminator_step(discriminator: Discriminator, x: Tensor, fake: Tensor, r1: float) -> tuple[Tensor, Terms]:
+    """What the discriminator minimises on real `x` and on generated items, with R1 of weight `r1`, and its terms."""
+    game = discriminator_loss(discriminator(x), discriminator(fake))
+    if not r1:
+        return game, {"discriminator": game}
+    penalty = 0.5 * r1 * r1_penalty(discriminator, x)
+    return game + penalty, {"discriminator": game, "r1": penalty}

@@ -77,3 +77,10 @@ def corrupt(x: Tensor, likelihood: str, share: float) -> Tensor:
     if likelihood == "multinomial":  # the encoder expects rows of unit length
         return functional.normalize(out, dim=1)
     return out
+
+
+def mean_filled(x: Tensor, mask: Tensor) -> Tensor:
+    """`x` with the mean of each item's known part where `mask` is 1: a first guess at what is missing."""
+    known = 1 - mask
+    mean = (x * known).flatten(1).sum(1) / known.flatten(1).sum(1).clamp_min(1)
+    return torch.where(mask > 0, mean.view(-1, *[1] * (x.dim() - 1)), x)

@@ -12,12 +12,12 @@ import pytest
 import soundfile
 import torch
 
-from models import tones
 from models.data import load
 from models.errors import ArtefactDamaged, DataError, InputTooLarge, InvalidInput
 from models.inputs import AudioInput, input_from_config
 from models.sounds import Sound, as_written, decode_sound, encode_wav, resample, sound_seconds
 from models.spectrogram import analyse, convergence, mel_filters, resolves, synthesise, unmel
+from models.synthetic import tones
 
 RATE = 8_000
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import ring, spiral
 from models.base import build
 from models.data import load
 from models.families.contractive_autoencoder import ContractiveAutoencoder
@@ -25,6 +24,7 @@ from models.parts.density import (
     trapezoid,
 )
 from models.parts.linear_denoiser import LinearDenoiser
+from models.synthetic import ring, spiral
 
 PRECISION = torch.tensor([[2.0, 0.6], [0.6, 1.0]])
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import variational
 from models.base import Model, build
 from models.errors import InvalidParams
 from models.inputs import INPUTS
+from models.parts import variational
 from models.parts.collapse import CollapseReport, examine
 from models.parts.observation import Observation
 from models.parts.variational import Bernoulli, Gaussian
