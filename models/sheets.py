@@ -59,10 +59,8 @@ def _rows(model: Model, x: Tensor, seed: int) -> Iterator[tuple[str, Tensor]]:
         yield "with a hole", torch.where(mask > 0, torch.full_like(x, 0.5), x)
         yield "inpainted", model.inpaint(x * (1 - mask), mask, steps=3, generator=generator())
     if isinstance(model, Interpolates):
-        for row, start in enumerate((0, n // 2)):
-            a = x[start : start + 1]
-            b = x[(x - a).flatten(1).norm(dim=1).argmax()][None]  # the item that is least like it
-            yield "interpolated" if row == 0 else "", model.interpolate(a, b, n)
+        yield "interpolated", model.interpolate(x[:1], x[1:2], n)
+        yield "", model.interpolate(x[2:3], x[3:4], n)
     if isinstance(model, Varies):
         yield "varied", model.vary(x[:1], n, generator=generator())
     if isinstance(model, Samples):

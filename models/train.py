@@ -3,8 +3,10 @@
 For each batch and each of a model's roles, in order, it takes the gradient of `loss(x, role)` with respect to that
 role's parameters only and lets that role's optimiser step. After each epoch the codes of held-out items are searched
 in those of the training items, and the epoch that retrieves best is kept: the loss goes on falling long after
-retrieval has begun to fall. (A family made to generate or repair keeps the epoch of the best held-out loss.) Where
-there are labels a hit is an item of the same label, else one of the nearest in input space.
+retrieval has begun to fall. (A family made to generate or repair keeps the epoch of the best held-out loss, a game
+between networks its last one.) Where there are labels a hit is an item of the same label, else one of the nearest in
+input space. A model with several stages, an autoencoder and then a prior over its codes, goes through them in order,
+each with optimisers, a decaying step size and a best epoch of its own.
 """
 
 from __future__ import annotations
