@@ -71,10 +71,10 @@ def _rows(name: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     from models.proofs.base import PROOFS
 
     proof = PROOFS[name]
-    whats = dict.fromkeys(finding.what for outcome in outcomes for finding in outcome.findings)
+    # One number may have to lie between two thresholds: what is measured and the side it is bounded on make a row.
     rows = []
-    for what in whats:
-        found = [finding for outcome in outcomes for finding in outcome.findings if finding.what == what]
+    for what, at in dict.fromkeys((finding.what, finding.at) for outcome in outcomes for finding in outcome.findings):
+        found = [one for outcome in outcomes for one in outcome.findings if (one.what, one.at) == (what, at)]
         values = [finding.value for finding in found]
         met = [finding.met for finding in found]
         rows.append(
