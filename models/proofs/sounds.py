@@ -122,7 +122,7 @@ def sound_prior(data: Dataset, seed: int) -> Findings:
         again = model.input.restore(model.reconstruct(x))
         drawn = model.input.restore(model.sample(len(test), generator=torch.Generator().manual_seed(seed)))
         known = torch.cat([model.ordered(model.codes(part)) for part in model.input.tensor(train.items).split(64)])
-    bigram = bigram_bits(known, codes)
+    bigram = bigram_bits(known, codes, model.params.codes)
     yield Finding("bits a code, held out", float(bits), bigram - 0.3, "most")
     yield Finding("control, bigrams: bits a code", bigram)
     found = search.precision(search.model, test.items)
