@@ -19,9 +19,9 @@ def digits() -> Dataset:
     return load("digits")
 
 
-def trained(data: Dataset, family: str, bits: int, seed: int = 0) -> Model:
+def trained(data: Dataset, family: str, bits: int, seed: int = 0, epochs: int | None = None) -> Model:
     model = build(family, INPUTS[data.kind].fit(data.items), bits, {}, seed=seed)
-    for _ in Trainer(model, TrainConfig(seed=seed)).fit(data.items, data.labels):
+    for _ in Trainer(model, TrainConfig(seed=seed, epochs=epochs)).fit(data.items, data.labels):
         pass
     return model
 
@@ -50,7 +50,7 @@ def test_denoising_brings_held_out_digits_nearer_to_the_clean_ones(digits: Datas
     order = np.random.default_rng(0).permutation(len(digits))
     held, kept = order[:300], order[300:]
     data = Dataset("part", "image", digits.items[kept], [digits.ids[place] for place in kept])
-    model = trained(data, "denoising-autoencoder", 64)
+    model = trained(data, "denoising-autoencoder", 64, epochs=30)
     assert isinstance(model, DenoisingAutoencoder)
     with torch.inference_mode():
         clean = model.input.tensor(digits.items[held])
