@@ -25,6 +25,8 @@ from service.kept import dataset_of
 from service.settings import Settings
 from service.training import Training, train
 
+pytestmark = pytest.mark.xdist_group("sounds")  # one process makes what they all use
+
 MODELS = (
     ("tones-hash", "binary-autoencoder", {"epochs": 5, "hidden": 64}),
     ("tones-vae", "vae", {"epochs": 5, "hidden": 64}),

@@ -21,6 +21,8 @@ from service.app import create_app
 from service.settings import Settings
 from service.training import Training, check
 
+pytestmark = pytest.mark.xdist_group("families")  # one process makes what they all use
+
 FAMILIES = sorted(families())
 SMALL: dict[str, Any] = {"hidden": 16, "channels": 4, "groups": [1, 1], "latents": 2, "prior_channels": 8}
 HOLE = [[1] * 8] * 4 + [[0] * 8] * 4

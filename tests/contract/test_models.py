@@ -45,7 +45,7 @@ _trained: dict[tuple[str, str], tuple[Model, Trainer, list[Any]]] = {}
 SMALL: dict[str, Any] = {"hidden": 64, "channels": 8, "groups": [1, 1], "latents": 4, "expansion": 2}
 SMALL |= {"prior_channels": 16, "prior_layers": 3}
 """Where a family has such a parameter: networks that train in seconds."""
-SHORT = {"alae": 12, "acai": 18, "vq-vae": 20, "denoising-autoencoder": 18, "contractive-autoencoder": 18}
+SHORT = {"alae": 10, "acai": 18, "vq-vae": 20, "denoising-autoencoder": 18, "contractive-autoencoder": 18}
 """Epochs on pictures and sounds for families whose steps take long there; elsewhere 30 (NVAE: 12)."""
 
 

@@ -12,6 +12,8 @@ from torch import Tensor
 from models.data import load
 from models.synthetic.lines import STEPS, Bank, Score, draw, smoothness
 
+pytestmark = pytest.mark.xdist_group("lines")  # one process makes what they all use
+
 PAIRS = 256
 SIDES = (32, 16)
 
