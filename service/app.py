@@ -13,11 +13,12 @@ from starlette.concurrency import run_in_threadpool
 
 from . import __version__, errors
 from .engine import Engine
-from .jobs import JobStore, Runner
+from .jobs import JobStore
 from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
 from .routes import collections, create, health, ingest, jobs, models, search
+from .runner import Runner
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     engine = Engine(settings, opening)
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
-        engine.registry,
         most_waiting=settings.max_jobs_waiting,
+        at_once=settings.max_jobs_running,
     )
 
     @asynccontextmanager

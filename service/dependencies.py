@@ -7,8 +7,8 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from .engine import Engine
-from .jobs import Runner
 from .observability import Metrics
+from .runner import Runner
 
 
 def _engine(request: Request) -> Engine:

@@ -1,39 +1,29 @@
-"""Long work: a row in SQLite a job, one child process at a time, progress as it comes.
+"""The rows of jobs: one each in SQLite, so that a job's fate is known after a restart.
 
-A job that was waiting or running when the service ended is `interrupted`: what it would have made is not there. The
-child is spawned, never forked, and ends with the service.
+A job that was waiting or running when the service ended is `interrupted`: what it would have made is not there.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import queue
-import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from index.errors import HammingIndexError, StoreDamaged
+from index.errors import StoreDamaged
 from index.store import faults
-from models.errors import ModelsError
-from models.registry import Registry
 
 from .engine import now
-from .errors import Overloaded, UnknownJob, describe, describe_error
+from .errors import UnknownJob
 
 log = logging.getLogger(__name__)
 
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _FIELDS = ("id", "kind", "state", "progress", "result", "error", "created_at", "updated_at")
 _JSON = frozenset({"progress", "result", "error"})
-_STOP_S = 10
 
 
 class JobStore:
@@ -116,140 +106,3 @@ class JobStore:
 
 def _job(row: tuple[Any, ...]) -> dict[str, Any]:
     return {name: json.loads(value) if name in _JSON else value for name, value in zip(_FIELDS, row, strict=True)}
-
-
-class Runner:
-    """Runs training jobs one after another, each in a spawned child."""
-
-    def __init__(self, store: JobStore, registry: Registry, *, most_waiting: int) -> None:
-        self.store = store
-        self._registry = registry
-        self._most_waiting = most_waiting
-        self._queue: queue.Queue[tuple[str, Mapping[str, Any]] | None] = queue.Queue()
-        self._lock = threading.Lock()
-        self._submitting = threading.Lock()
-        self._running: tuple[str, subprocess.Popen[str]] | None = None
-        self._stopping = False
-        self._thread = threading.Thread(target=self._work, name="jobs", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """End the running child and the thread; jobs that had not ended are interrupted."""
-        self._stopping = True
-        self._queue.put(None)
-        with self._lock:
-            if self._running is not None:
-                self.store.update(self._running[0], state="interrupted")
-                self._running[1].terminate()
-        self._thread.join(_STOP_S)
-        for job in self.store.list():
-            if job["state"] not in ENDED:
-                self.store.update(job["id"], state="interrupted")
-        self.store.close()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the service is about to end; streams of events end then too."""
-        return self._stopping
-
-    def stop(self) -> None:
-        """Begin to end: no further job is started."""
-        self._stopping = True
-
-    def submit(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """Queue a training (see `worker` for `spec`). Raises `Overloaded`."""
-        with self._submitting:
-            idle = self._running is None
-            waiting = self.store.queued()
-            if waiting >= self._most_waiting + idle:
-                raise Overloaded(
-                    f"{waiting} jobs are waiting, the limit is {self._most_waiting} (max_jobs_waiting); "
-                    "try again when one has ended"
-                )
-            id = self.store.add("train")
-        self._queue.put((id, spec))
-        return self.store.get(id)
-
-    def cancel(self, id: str) -> dict[str, Any]:
-        """Stop a job that has not ended. Raises `UnknownJob`."""
-        self.store.get(id)
-        self.store.update(id, state="cancelled")
-        with self._lock:
-            if self._running is not None and self._running[0] == id:
-                self._running[1].terminate()
-        return self.store.get(id)
-
-    def _work(self) -> None:
-        while (job := self._queue.get()) is not None and not self._stopping:
-            id, spec = job
-            try:
-                if self.store.get(id)["state"] == "queued":
-                    self._run(id, spec)
-            except Exception:  # the outermost handler of this thread: one job's trouble must not end the others'
-                log.exception("job %s", id)
-                self._give_up(id)
-
-    def _give_up(self, id: str) -> None:
-        problem = describe(500, "job-failed", "The job failed", "the service could not run it; its log says why")
-        try:
-            self.store.update(id, state="failed", error=problem)
-        except HammingIndexError as error:  # a full disk: the row is settled at the next start
-            log.error("job %s: %s", id, error)
-
-    def _run(self, id: str, spec: Mapping[str, Any]) -> None:
-        draft = self._registry.draft(spec["training"]["name"])
-        draft.parent.mkdir(exist_ok=True)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "service.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdin is not None
-        assert child.stdout is not None
-        last: dict[str, Any] = {}
-        try:
-            self.store.update(id, state="running")
-            with self._lock:
-                self._running = (id, child)
-                if self._stopping or self.store.get(id)["state"] in ENDED:  # cancelled while the child started
-                    child.terminate()
-            child.stdin.write(json.dumps({**spec, "draft": str(draft)}) + "\n")
-            child.stdin.flush()
-            for line in child.stdout:
-                last = json.loads(line)
-                if "progress" in last:
-                    self.store.update(id, progress=last["progress"])
-        except BrokenPipeError:
-            log.info("job %s: the worker was ended before it began", id)
-        except BaseException:
-            child.kill()
-            shutil.rmtree(draft, ignore_errors=True)
-            raise
-        finally:
-            code = child.wait()
-            with self._lock:
-                self._running = None
-            child.stdout.close()
-            with suppress(BrokenPipeError):
-                child.stdin.close()
-        self._finish(id, last, code, draft, spec["training"]["name"])
-
-    def _finish(self, id: str, last: Mapping[str, Any], code: int, draft: Path, name: str) -> None:
-        if self.store.get(id)["state"] in ENDED or "result" not in last:
-            shutil.rmtree(draft, ignore_errors=True)
-            problem = last.get("error") or describe(
-                500,
-                "job-failed",
-                "The job failed",
-                f"the worker ended with exit code {code}; see the log of the service",
-            )
-            self.store.update(id, state="failed", error=problem)
-            return
-        try:
-            entry = self._registry.add(name, draft)
-        except ModelsError as error:
-            self.store.update(id, state="failed", error=describe_error(error))
-            return
-        result = {"model": {"name": entry.name, "version": entry.version, "fingerprint": entry.fingerprint}}
-        self.store.update(id, state="succeeded", result=result | {"metrics": dict(entry.artefact.metrics)})

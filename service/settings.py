@@ -68,7 +68,8 @@ class Settings(BaseSettings):
         description="a collection keeps copies of its codes in the order of its buckets where they take no more than "
         "this: radius searches are up to twice as fast, the index takes up to twice the memory",
     )
-    max_jobs_waiting: int = Field(
-        16, ge=0, description="jobs queued behind the one that runs; more are refused with 429"
+    max_jobs_running: int = Field(
+        1, ge=1, le=64, description="jobs at a time; each has a process of its own and uses all the cores it is given"
     )
+    max_jobs_waiting: int = Field(16, ge=0, description="jobs queued behind those that run; more are refused with 429")
     shutdown_grace_s: int = Field(30, ge=1, description="time in which requests in flight are finished at a stop")

@@ -19,6 +19,7 @@ from .. import training
 from ..dependencies import EngineDep, RunnerDep
 from ..jobs import ENDED
 from ..schemas import Job, JobList, TrainRequest
+from ..work.train import Train
 
 router = APIRouter(tags=["jobs"])
 
@@ -32,24 +33,15 @@ def train(body: Annotated[TrainRequest, Body(examples=[_EXAMPLE])], engine: Engi
     check_name(body.name)
     asked = training.Training(body.name, body.family, body.bits, body.params, body.seed)
     training.check(asked)
-    spec: dict[str, Any] = {
-        "training": {
-            "name": body.name,
-            "family": body.family,
-            "bits": body.bits,
-            "params": body.params,
-            "seed": body.seed,
-        }
-    }
     if body.data.dataset is not None:
         if body.data.dataset not in BUILTIN:  # a path would let a client read the server's files
             raise DataError(f"the built-in data sets are {', '.join(BUILTIN)}; ingest your own items into a collection")
-        spec["dataset"] = body.data.dataset
+        data = {"dataset": body.data.dataset}
     else:
         name = engine.catalogue.get(body.data.collection or "").name
         store = engine.settings.data_dir / "collections" / name / STORE_FILE
-        spec |= {"store": str(store.resolve()), "collection": name}
-    return Job(**runner.submit(spec))
+        data = {"store": str(store.resolve()), "collection": name}
+    return Job(**runner.submit(Train(engine.registry, asked, data)))
 
 
 @router.get("/jobs")

@@ -133,7 +133,7 @@ class TrainRequest(Strict):
 
 class Job(BaseModel):
     id: str
-    kind: Literal["train"]
+    kind: Literal["train", "reencode", "duplicates", "calibrate"]
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
     progress: dict[str, Any]
     result: dict[str, Any] | None

@@ -113,7 +113,7 @@ def test_a_job_that_cannot_be_started_does_not_stop_the_others(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr("service.jobs.sys.executable", "/nowhere/python")
+        broken.setattr("service.runner.sys.executable", "/nowhere/python")
         job = train(client).json()
         assert wait(client, job["id"], "failed")["error"]["type"] == "urn:hammingbird:problem:job-failed"
     job = train(client).json()
@@ -130,7 +130,7 @@ def test_a_job_cancelled_while_its_child_starts_is_ended(client: TestClient, mon
         return child
 
     children: list[Any] = []
-    monkeypatch.setattr("service.jobs.subprocess.Popen", slowly)
+    monkeypatch.setattr("service.runner.subprocess.Popen", slowly)
     job = train(client, params={"epochs": 100_000, "patience": 100_000}).json()
     assert wait(client, job["id"], "cancelled")["state"] == "cancelled"
     deadline = time.monotonic() + 20

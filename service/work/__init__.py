@@ -1,0 +1,8 @@
+"""The kinds of long work, a file each: what the service does about a job, and what the job's child process does."""
+
+from .base import Lines, Task, Work
+
+__all__ = ["CHILDREN", "Lines", "Task", "Work"]
+
+CHILDREN = {"train": "service.work.train"}
+"""Where the child process of a kind finds its `run(spec)`, a generator of lines."""
