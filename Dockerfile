@@ -27,6 +27,7 @@ FROM ${BASE}
 COPY --from=build /etc/passwd /etc/group /etc/
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build --chown=10001:10001 /data /data
+# On 0.0.0.0 it starts only where there is a key (docs/keys.md) or HAMMINGBIRD_ALLOW_OPEN says that none is needed.
 # Threads that spin while they wait cost a request a hundred times its own work on a busy machine.
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \

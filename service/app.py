@@ -8,17 +8,21 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from . import __version__, errors
 from .engine import Engine
+from .gate import Gate
 from .jobs import JobStore
+from .keys import KeyRing
 from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
 from .routes import collections, create, health, ingest, jobs, models, search
 from .runner import Runner
+from .security import secure
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     opening: of that directory, where it has begun.
     """
     settings = settings or Settings()
+    keys = KeyRing(settings.data_dir)
     engine = Engine(settings, opening)
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
@@ -66,13 +71,23 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         app.include_router(part.router)
     errors.install(app)
     app.add_middleware(BodyLimits, settings=settings)
-    app.add_middleware(Observe, metrics=app.state.metrics)
+    app.add_middleware(Gate, settings=settings, keys=keys)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=("authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"),
+            expose_headers=("retry-after", "x-request-id"),
+        )
+    app.add_middleware(Observe, metrics=app.state.metrics, slow_ms=settings.slow_request_ms)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 
     _share_schemas(app)
+    secure(app, keys)
     return app
 
 

@@ -12,21 +12,26 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .engine import Engine
-from .errors import internal_error
+from .errors import internal_error, short
+from .gate import KEY
+from .keys import PATTERN
+from .limits import STREAMED, media_type
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
+_EVENTS = "/jobs/{id}/events"
 _UNTOLD = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = logging.getLogger("service.access")
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object a line, with the members of a record's `fields`. Nothing that looks like a key gets into it."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -35,10 +40,11 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "request_id": request_id.get(),
             "message": record.getMessage(),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+        return PATTERN.sub("hb_...", json.dumps(line, ensure_ascii=False))
 
 
 def configure_logging(level: str) -> None:
@@ -79,9 +85,11 @@ class Metrics:
 class Observe:
     """ASGI middleware: gives every reply its `x-request-id`, counts it, and logs it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, slow_ms: float) -> None:
+        """slow_ms: a request that takes so long is logged as a warning."""
         self._app = app
         self._metrics = metrics
+        self._slow_ms = slow_ms
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -114,5 +122,21 @@ class Observe:
             self._metrics.requests.labels(route, method, str(status or 499)).inc()
             self._metrics.seconds.labels(route, method).observe(seconds)
             if route not in _UNTOLD:
-                log.info("%s %s %d %.1f ms", method, route, status or 499, seconds * 1000)
+                self._tell(scope, method, route, status or 499, seconds * 1000)
             request_id.reset(token)
+
+    def _tell(self, scope: Scope, method: str, route: str, status: int, ms: float) -> None:
+        level = logging.WARNING if ms >= self._slow_ms and not _lasts(scope, route) else logging.INFO
+        if not log.isEnabledFor(level):
+            return
+        fields = {"method": method, "route": route, "status": status, "ms": round(ms, 1)}
+        if key := scope.get(KEY):
+            fields |= {"key": key.name, "key_id": key.id}
+        if collection := scope.get("path_params", {}).get("collection"):
+            fields["collection"] = short(collection)
+        log.log(level, "%s %s %d %.1f ms", method, route, status, ms, extra={"fields": fields})
+
+
+def _lasts(scope: Scope, route: str) -> bool:
+    """Whether the client decides how long the request goes on."""
+    return route == _EVENTS or (route == "/ingest" and media_type(Headers(scope=scope)) == STREAMED)

@@ -6,9 +6,18 @@ Each is also an environment variable, `HAMMINGBIRD_` and the name in capitals.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""In an environment variable, with commas between them."""
 
 
 class Settings(BaseSettings):
@@ -18,8 +27,27 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on; loopback unless told otherwise")
     port: int = Field(8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    allow_open: bool = Field(
+        False,
+        description="listen beyond loopback without keys; only where something else, a proxy or the network of a "
+        "container, decides who may ask",
+    )
+    allowed_hosts: Names = Field(
+        (),
+        description="names by which browsers may ask for this service, without port; by default, while there are no "
+        "keys, those without a dot, so that no web page can have a name that means this machine (DNS rebinding). "
+        "Addresses and localhost always may",
+    )
+    cors_origins: Names = Field(
+        (),
+        description="origins, such as https://app.example.com, whose pages may use this service from a browser; none, "
+        "since a page may do whatever the person who opens it may",
+    )
     data_dir: Path = Field(Path("hammingbird-data"), description="folder that holds everything the service keeps")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="least severe line to log")
+    slow_request_ms: float = Field(
+        1000, ge=0, description="a request that takes longer is logged as a warning; streams, which may last, are not"
+    )
     threads: int = Field(
         1, ge=1, le=256, description="threads of one model call; requests run side by side, so one each is fastest"
     )

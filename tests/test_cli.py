@@ -18,7 +18,7 @@ from models.images import encode_png
 from service.cli import app
 from service.cli.base import open_engine
 
-COMMANDS = ["serve", "demo", "train", "ingest", "search", "models", "collections", "check", "evaluate"]
+COMMANDS = ["serve", "demo", "train", "ingest", "search", "models", "collections", "check", "evaluate", "keys"]
 
 
 def run(*arguments: object) -> Any:
@@ -213,7 +213,7 @@ def test_the_demo_prints_lines_that_work_and_keeps_what_is_there(
     monkeypatch.setattr("service.cli.demo.ingest_dataset", lambda *arguments: pytest.fail("ingested again"))
     port = free_port()
     result = run("demo", "--port", port, "--data-dir", data_dir)
-    assert served == [("127.0.0.1", port, data_dir)]
+    assert served == [("127.0.0.1", port, data_dir, False)]
     lines = [line for line in result.stdout.splitlines() if line.startswith("curl")]
     assert len(lines) == 3
     assert all(f"http://127.0.0.1:{port}/" in line for line in lines)

@@ -12,7 +12,7 @@ import typer
 from ..examples import DIGIT, QUESTION
 from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine, say_damaged
 from .items import ingest_dataset
-from .serve import check_free, run, warming
+from .serve import AllowOpen, check_free, check_guarded, run, warming
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ def demo(
     port: Annotated[int, typer.Option(envvar="HAMMINGBIRD_PORT", help="Port to listen on.")] = 8000,
     serve: Annotated[bool, typer.Option(help="Serve afterwards, or only prepare the data directory.")] = True,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    allow_open: AllowOpen = False,
 ) -> None:
     """Train on handwritten digits and Python's documentation, ingest both, and serve. Example: hammingbird demo
 
@@ -51,6 +52,7 @@ def demo(
     from ..training import Training, train
 
     if serve:
+        check_guarded(host, data_dir, allow_open)
         check_free(host, port)  # before minutes of training
     with warming(), open_engine(data_dir) as engine:
         filled = _Filled(data_dir / "demo.json")
@@ -70,7 +72,7 @@ def demo(
             say_damaged(name, detail)
     if serve:
         _say_what_to_try(host, port)
-        run(host, port, data_dir)
+        run(host, port, data_dir, allow_open)
 
 
 class _Filled:

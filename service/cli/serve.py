@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import subprocess
 import sys
@@ -15,6 +16,11 @@ import typer
 
 from .base import DEFAULT_DATA_DIR, DataDir, app, friendly, settings_for
 
+AllowOpen = Annotated[
+    bool,
+    typer.Option("--allow-open", envvar="HAMMINGBIRD_ALLOW_OPEN", help="Listen beyond loopback without keys."),
+]
+
 
 @app.command()
 @friendly
@@ -22,9 +28,31 @@ def serve(
     host: Annotated[str, typer.Option(envvar="HAMMINGBIRD_HOST", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar="HAMMINGBIRD_PORT", help="Port to listen on; 0 takes a free one.")] = 8000,
     data_dir: DataDir = DEFAULT_DATA_DIR,
+    allow_open: AllowOpen = False,
 ) -> None:
     """Serve the REST API. Example: hammingbird serve --port 8000 --data-dir ./hammingbird-data"""
-    run(host, port, data_dir)
+    run(host, port, data_dir, allow_open)
+
+
+def check_guarded(host: str, data_dir: Path, allow_open: bool) -> None:
+    """Raise `ServiceError` where others could reach a service that asks for no key."""
+    from ..errors import ServiceError
+    from ..keys import read_keys
+
+    if allow_open or _is_loopback(host) or read_keys(data_dir) is not None:
+        return
+    raise ServiceError(
+        f"listening on {host or 'every address'} without keys would let everybody who can reach this machine read, "
+        "change and delete everything. Create a key first (hammingbird keys create me --scope admin), or listen on "
+        "127.0.0.1, or say --allow-open (HAMMINGBIRD_ALLOW_OPEN=true) where something else decides who may ask"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def check_free(host: str, port: int) -> None:
@@ -51,12 +79,13 @@ def warming() -> Iterator[None]:
         child.wait()
 
 
-def run(host: str, port: int, data_dir: Path) -> None:
+def run(host: str, port: int, data_dir: Path, allow_open: bool = False) -> None:
     """Serve until a signal ends it; requests in flight are finished."""
     from ..opening import Opening
 
+    check_guarded(host, data_dir, allow_open)
     check_free(host, port)
-    settings = settings_for(data_dir, host=host, port=port)
+    settings = settings_for(data_dir, host=host, port=port, allow_open=allow_open)
     opening = Opening(settings)  # goes on beside the imports
 
     import torch

@@ -110,6 +110,23 @@ def test_the_image_serves_unprivileged_and_keeps_its_volume(image: str, tmp_path
         assert call(address, "/search", {"collection": "c", "query": {"image": picture}})["hits"] == before
 
 
+def test_the_image_does_not_listen_for_everybody_without_a_key(image: str, tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir(mode=0o750)
+    os.chown(volume, 10001, 10001)
+    run = ["tools/run-image", image, str(volume)]
+    refused = subprocess.run([*run, "serve"], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    assert refused.returncode == 1
+    assert "hammingbird keys create" in refused.stderr
+    made = subprocess.run(
+        [*run, "keys", "create", "me", "--scope", "admin"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    with container(image, volume) as (address, _):
+        for key, status in ((made.stdout.strip(), "200"), ("hb_" + "0" * 64, "401")):
+            curl = ["curl", "-so", "/dev/null", "-w", "%{http_code}", "-H", f"x-api-key: {key}", f"{address}/models"]
+            assert subprocess.run(curl, capture_output=True, text=True, check=True).stdout == status
+
+
 def test_the_image_says_how_it_is_to_be_run(image: str) -> None:
     store = ["buildah", *(["--storage-driver", os.environ["STORAGE_DRIVER"]] if "STORAGE_DRIVER" in os.environ else [])]
     done = subprocess.run([*store, "inspect", "--type", "image", image], capture_output=True, check=True)

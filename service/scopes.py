@@ -1,0 +1,98 @@
+"""What a key must be allowed for each route: the one place where that is said.
+
+`create_app` refuses a route that has no line here, so none can be forgotten. Scopes are steps: who may write may read,
+who may administer may do both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from starlette.routing import compile_path
+
+Scope = Literal["read", "write", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+"""From the least to the most."""
+
+PUBLIC = frozenset(
+    {
+        "GET /",
+        "GET /docs",
+        "GET /docs/oauth2-redirect",
+        "GET /livez",
+        "GET /openapi.json",
+        "GET /readyz",
+        "GET /redoc",
+    }
+)
+"""Need no key: what an orchestrator asks, and what describes the program rather than what is stored in it."""
+
+NEEDED: Mapping[str, Scope] = {
+    "GET /collections": "read",
+    "GET /collections/{collection}": "read",
+    "GET /collections/{collection}/items": "read",
+    "GET /collections/{collection}/items/{id:path}": "read",
+    "GET /families": "read",
+    "GET /jobs": "read",
+    "GET /jobs/{id}": "read",
+    "GET /jobs/{id}/events": "read",
+    "GET /metrics": "read",
+    "GET /models": "read",
+    "GET /models/{reference}": "read",
+    "POST /decode": "read",
+    "POST /denoise": "read",
+    "POST /encode": "read",
+    "POST /generate": "read",
+    "POST /interpolate": "read",
+    "POST /score": "read",
+    "POST /search": "read",
+    "POST /search/batch": "read",
+    # What changes items. An ingest that names a model may also make the collection that it fills.
+    "DELETE /collections/{collection}/items/{id:path}": "write",
+    "POST /collections/{collection}/delete": "write",
+    "POST /ingest": "write",
+    # What makes, changes or ends collections, models and jobs, or keeps the machine busy for long.
+    "DELETE /collections/{collection}": "admin",
+    "DELETE /jobs/{id}": "admin",
+    "DELETE /models/{reference}": "admin",
+    "POST /collections": "admin",
+    "POST /collections/{collection}/compact": "admin",
+    "POST /collections/{collection}/indexes": "admin",
+    "POST /train": "admin",
+    "PUT /models/{name}/aliases/{alias}": "admin",
+}
+
+
+def covers(held: Scope, needed: Scope) -> bool:
+    """Whether a key of scope `held` may do what needs `needed`."""
+    return SCOPES.index(held) >= SCOPES.index(needed)
+
+
+class Scopes:
+    """Finds the scope that a request needs, by method and path, as the router finds its route."""
+
+    def __init__(self) -> None:
+        fixed = {**dict.fromkeys(PUBLIC, None), **NEEDED}
+        self._fixed: dict[tuple[str, str], Scope | None] = {
+            _split(line): scope for line, scope in fixed.items() if "{" not in line
+        }
+        self._patterns = [
+            (method, compile_path(path)[0], scope)
+            for (method, path), scope in ((_split(line), scope) for line, scope in NEEDED.items())
+            if "{" in path
+        ]
+
+    def needed(self, method: str, path: str) -> Scope | None:
+        """The scope for `method path`; None where no key is needed. What is no route needs any key."""
+        method = "GET" if method == "HEAD" else method
+        try:
+            return self._fixed[method, path]
+        except KeyError:
+            found = [scope for verb, pattern, scope in self._patterns if verb == method and pattern.match(path)]
+            return max(found, key=SCOPES.index, default=SCOPES[0])
+
+
+def _split(line: str) -> tuple[str, str]:
+    method, _, path = line.partition(" ")
+    return method, path
