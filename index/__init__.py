@@ -6,10 +6,11 @@ from .brute import BruteIndex
 from .catalogue import Catalogue
 from .collection import Collection
 from .flat import FlatIndex
+from .generations import Generations, Trial
 from .items import Item, new_id
 from .multihash import MultiHashIndex
 from .protocol import HammingIndex, Hits, Plan
-from .records import CollectionConfig, ModelKey, PutResult, Report, Request
+from .records import CollectionConfig, Generation, ModelKey, PutResult, Report, Request
 from .rerank import Logits
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "Collection",
     "CollectionConfig",
     "FlatIndex",
+    "Generation",
+    "Generations",
     "HammingIndex",
     "Hit",
     "Hits",
@@ -31,6 +34,7 @@ __all__ = [
     "PutResult",
     "Report",
     "Request",
+    "Trial",
     "from_hex",
     "hamming",
     "new_id",

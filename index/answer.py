@@ -21,6 +21,7 @@ from .errors import InvalidItem, InvalidQuery, StoreDamaged
 from .items import check_id
 from .protocol import Hits, Plan
 from .reader import Reader
+from .records import ModelKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Page:
     total: int
     cursor: str | None
     plan: Plan
+    model: ModelKey | None = None
+    """Of the codes that were searched."""
 
     @property
     def complete(self) -> bool:
@@ -119,7 +122,10 @@ def open_cursor(cursor: str, search: str) -> tuple[float, str]:
     except (ValueError, TypeError, RecursionError):
         raise InvalidQuery("the cursor is not one that a search gave out") from None
     if type(place) not in (int, float) or type(id) is not str or seal != _seal(place, id, search):
-        raise InvalidQuery("the cursor belongs to another search; start again without it")
+        raise InvalidQuery(
+            "the cursor belongs to another search, or the collection has gone over to another model; "
+            "start again without it"
+        )
     try:
         check_id(id)
     except InvalidItem:

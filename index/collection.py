@@ -5,9 +5,8 @@ What was acknowledged is on disk and the next search finds it; a search works on
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,23 @@ from . import filters
 from .answer import Page
 from .bits import Codes, check_width
 from .errors import (
+    GenerationChanged,
     InvalidCode,
     InvalidItem,
     InvalidQuery,
-    KeyReused,
-    ModelMismatch,
     StoreDamaged,
     UnknownItem,
 )
+from .generations import Generations, drop_unfinished
 from .items import Item, check_id
 from .live import Live
 from .pairs import AllPairs
 from .query import Query, answer
-from .records import CollectionConfig, ModelKey, PutResult, Report, Request
+from .records import CollectionConfig, Generation, ModelKey, PutResult, Report, Request
 from .rerank import Logits, check_logits
 from .selection import Selections
+from .snapshot import Snapshot
+from .steps import put_all, told_before
 from .store import Store
 from .transaction import Answered, Transaction
 
@@ -50,12 +51,16 @@ class Collection:
         """
         store = Store(path)
         try:
-            self.config = _config(store.meta())
-            if path.parent.name != self.config.name:
+            with store.reader() as reader:
+                serving = next((one for one in reader.generations() if one.number == reader.generation), None)
+            self._config = _config(store.meta(), serving)
+            if path.parent.name != self.name:
                 raise StoreDamaged(
-                    f"the folder {path.parent.name!r} holds the collection {self.config.name!r}; give it its name back"
+                    f"the folder {path.parent.name!r} holds the collection {self.name!r}; give it its name back"
                 )
-            self._live = Live(store, self.config.bits, **tuning)
+            drop_unfinished(store)
+            self._live = Live(store, self._config.bits, **tuning)
+            self.generations = Generations(self._live, self.name)
         except BaseException:
             store.close()
             raise
@@ -67,17 +72,27 @@ class Collection:
         check_width(config.bits)
         store = Store(path)
         try:
-            store.set_meta(asdict(config))
+            described = asdict(config)
+            del described["bits"], described["model"]  # they may change, and stand with the codes
+            store.set_meta(described)
+            store.set_first_generation(config.bits, config.model, config.created_at)
         finally:
             store.close()
 
     @property
     def name(self) -> str:
-        return self.config.name
+        return self._config.name
 
     @property
     def bits(self) -> int:
-        return self.config.bits
+        """Width of the codes that serve."""
+        return self._live.snapshot.bits
+
+    @property
+    def config(self) -> CollectionConfig:
+        """What the collection is, with the model whose codes serve now."""
+        serving = self.generations.known(self._live.snapshot.generation)
+        return replace(self._config, model=serving.model, bits=serving.bits)
 
     def __len__(self) -> int:
         return len(self._live.snapshot)
@@ -94,28 +109,40 @@ class Collection:
     # -- changes -------------------------------------------------------------------------------------------
 
     def put(
-        self, items: Sequence[Item], *, fingerprint: str | None = None, request: Request | None = None
+        self,
+        items: Sequence[Item],
+        *,
+        fingerprint: str | None = None,
+        beside: Mapping[str, Sequence[bytes]] | None = None,
+        request: Request | None = None,
     ) -> PutResult:
         """Store `items`, all or none; an id already there is replaced, as is an earlier one in the same call.
 
-        fingerprint: of the model that made the codes. request: makes the call safe to repeat. Raises `KeyReused`,
-        `ModelMismatch`, `InvalidItem`, `InvalidCode`, `StoreFull`, `StoreUnavailable`; after any of them nothing of
-        the call is stored.
+        fingerprint: of the model that made the codes. beside: the codes of the same items by other models, needed
+        while there are two (see `generations`). request: makes the call safe to repeat. Raises `KeyReused`,
+        `ModelMismatch`, `GenerationChanged`, `InputsMissing`, `InvalidItem`, `InvalidCode`, `StoreFull`,
+        `StoreUnavailable`; after any of them nothing of the call is stored.
         """
-        self.check_fingerprint(fingerprint)
-        for position, item in enumerate(items):
-            self._check(item.id, len(item.code) * 8, position)
+        expected = self._live.snapshot.generation
+        self._check_all(items, fingerprint, beside or {})
         latest = {item.id: item for item in items}
+        places = {item.id: place for place, item in enumerate(items)}
+        codes: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
+        codes.update(beside or {})
 
         def step(transaction: Transaction) -> PutResult:
-            if request is not None and (told := _told(transaction, request.key, request.digest)) is not None:
+            if request is not None and (told := told_before(transaction, request.key, request.digest)) is not None:
                 return PutResult(0, 0, 0, told)
-            result = _stored(
-                transaction,
-                latest,
-                lambda new: transaction.insert([latest[id] for id in new]),
-                lambda id: (latest[id].digest(), latest[id].code),
-            )
+            serving, other = self.generations.place(transaction, expected, codes)
+
+            def insert(new: Sequence[str]) -> None:
+                transaction.insert(
+                    [latest[id] for id in new],
+                    [serving[places[id]] for id in new],
+                    None if other is None else [other[places[id]] for id in new],
+                )
+
+            result = put_all(transaction, latest, insert, lambda id: (latest[id].digest(), serving[places[id]]))
             if request is not None:
                 transaction.remember(Answered(request.key, request.digest, request.reply(result)))
             return result
@@ -124,21 +151,24 @@ class Collection:
 
     def put_codes(self, ids: Sequence[str], codes: Codes) -> PutResult:
         """Store items that are a code `(n, bits / 8)` and nothing else: as `put`, several times faster."""
-        if codes.shape != (len(ids), self.bits // 8):
+        snapshot = self._live.snapshot
+        bits, expected = snapshot.bits, snapshot.generation
+        if codes.shape != (len(ids), bits // 8):
             raise InvalidCode(
-                f"collection {self.name!r} holds codes of {self.bits} bits: {len(ids)} ids need an array "
-                f"({len(ids)}, {self.bits // 8}); got {codes.shape}"
+                f"collection {self.name!r} holds codes of {bits} bits: {len(ids)} ids need an array "
+                f"({len(ids)}, {bits // 8}); got {codes.shape}"
             )
         # Where all ids are plain and short they are right; only otherwise each is looked at.
         together = "".join(ids)
         if not (together.isascii() and "\0" not in together and all(ids) and max(map(len, ids), default=0) < 128):
             for position, id in enumerate(ids):
-                self._check(id, self.bits, position)
-        rows: list[Any] = np.ascontiguousarray(codes).view(np.dtype((np.void, self.bits // 8))).ravel().tolist()
+                self._check(id, bits, bits, position)
+        rows: list[Any] = np.ascontiguousarray(codes).view(np.dtype((np.void, bits // 8))).ravel().tolist()
         latest = dict(zip(ids, rows, strict=True))
 
         def step(transaction: Transaction) -> PutResult:
-            return _stored(
+            self.generations.place(transaction, expected, {None: rows})
+            return put_all(
                 transaction,
                 latest,
                 lambda new: transaction.insert_codes(new, list(map(latest.__getitem__, new))),
@@ -149,7 +179,7 @@ class Collection:
 
     def answered(self, key: str, digest: bytes) -> str | None:
         """The reply to the request with this idempotency key, where it was answered before. Raises `KeyReused`."""
-        return self._live.commit(lambda transaction: _told(transaction, key, digest))
+        return self._live.commit(lambda transaction: told_before(transaction, key, digest))
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete the items called `ids`; returns how many there were."""
@@ -203,26 +233,25 @@ class Collection:
 
     def check_fingerprint(self, fingerprint: str | None) -> None:
         """Raise `ModelMismatch` unless codes of this model belong here (None: ready-made codes)."""
-        model = self.config.model
-        if fingerprint is None or (model is not None and model.fingerprint == fingerprint):
-            return
-        if model is None:
-            raise ModelMismatch(f"collection {self.name!r} takes ready-made codes only; it has no model")
-        raise ModelMismatch(
-            f"collection {self.name!r} was filled by {model.name}:{model.version} (fingerprint "
-            f"{model.fingerprint[:12]}), this is fingerprint {fingerprint[:12]}; codes of two models cannot be "
-            "compared, so use that model or a new collection"
-        )
+        self.generations.check(fingerprint)
 
-    def _check(self, id: str, bits: int, position: int) -> None:
+    def _check_all(self, items: Sequence[Item], fingerprint: str | None, beside: Mapping[str, Sequence[bytes]]) -> None:
+        bits = self.generations.width_of(fingerprint)
+        for position, item in enumerate(items):
+            self._check(item.id, len(item.code) * 8, bits, position)
+        for other, codes in beside.items():
+            size = self.generations.width_of(other) // 8
+            if len(codes) != len(items) or any(len(code) != size for code in codes):
+                raise InvalidCode(f"{len(items)} items need as many codes of {size * 8} bits by model {other[:12]}")
+
+    def _check(self, id: str, bits: int, right: int, position: int) -> None:
         try:
             check_id(id)
         except InvalidItem as error:
             raise InvalidItem(f"item {position}: {error}", position=position) from None
-        if bits != self.bits:
+        if bits != right:
             raise InvalidCode(
-                f"item {position} ({id!r}): collection {self.name!r} holds codes of {self.bits} bits, "
-                f"this one has {bits}",
+                f"item {position} ({id!r}): collection {self.name!r} holds codes of {right} bits, this one has {bits}",
                 position=position,
             )
 
@@ -236,11 +265,15 @@ class Collection:
 
     def get(self, id: str) -> Item:
         """The item called `id`. Raises `UnknownItem`."""
-        with self._live.state() as (reader, _):
+        return self.stored(id)[0]
+
+    def stored(self, id: str) -> tuple[Item, str | None]:
+        """The item called `id` and the fingerprint of the model that made its code. Raises `UnknownItem`."""
+        with self._live.state() as (reader, snapshot):
             item = reader.get(id)
         if item is None:
             raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
-        return item
+        return item, self.generations.known(snapshot.generation).fingerprint
 
     def items(self, *, after: str | None = None, limit: int) -> list[Item]:
         """At most `limit` items in the order of their ids, from the first above `after`."""
@@ -256,6 +289,7 @@ class Collection:
         self,
         code: Codes,
         *,
+        fingerprint: str | None = None,
         k: int | None = None,
         radius: int | None = None,
         limit: int = 1000,
@@ -271,34 +305,47 @@ class Collection:
         code: `(bits / 8,)`. Ordered by distance, then id. A search by radius alone comes in pages of `limit`,
         each page exact for the state it was read from; `cursor` of one page asks for the next. filter: on payloads,
         see `filters`. logits: `(bits,)`, of the query; what was found is then ordered by its soft distance to them.
-        Raises `InvalidCode`, `InvalidQuery`.
+        fingerprint: of the model that made the code, None for a ready-made one. Raises `InvalidCode`, `InvalidQuery`,
+        and `GenerationChanged` where another model serves by now.
         """
-        if code.shape != (self.bits // 8,):
-            raise InvalidCode(
-                f"collection {self.name!r} holds codes of {self.bits} bits; the query has {code.size * 8}"
-            )
         if k is None and radius is None:
             raise InvalidQuery("a search needs k, radius, or both")
         if k is not None and k < 1:
             raise InvalidQuery(f"k is at least 1; got {k}")
-        if radius is not None and not 0 <= radius <= self.bits:
-            raise InvalidQuery(f"radius is 0 to {self.bits}, the width of the codes; got {radius}")
+        if radius is not None and not 0 <= radius <= code.size * 8:
+            raise InvalidQuery(f"radius is 0 to {code.size * 8}, the width of the codes; got {radius}")
         if cursor is not None and k is not None:
             raise InvalidQuery("a cursor continues a search by radius alone; leave k out")
         if logits is not None:
-            check_logits(logits, self.bits)
+            check_logits(logits, code.size * 8)
         where = None if filter is None else filters.parse(filter)
         query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only)
         with self._live.state() as (reader, snapshot):
-            return answer(reader, snapshot, self._selections, query, self.name)
+            model = self._model_for(snapshot, fingerprint)
+            if code.shape != (snapshot.bits // 8,):
+                raise InvalidCode(
+                    f"collection {self.name!r} holds codes of {snapshot.bits} bits; the query has {code.size * 8}"
+                )
+            return answer(reader, snapshot, self._selections, query, self.name, model)
+
+    def _model_for(self, snapshot: Snapshot, fingerprint: str | None) -> ModelKey | None:
+        """The model of the codes in `snapshot`. Raises `GenerationChanged` where the query is by another."""
+        model = self.generations.known(snapshot.generation).model
+        if fingerprint is not None and (model is None or model.fingerprint != fingerprint):
+            self.generations.width_of(fingerprint)  # says where it was never one of ours
+            raise GenerationChanged(
+                f"collection {self.name!r} has gone over to another model since the query was encoded; encode it again"
+            )
+        return model
 
     def all_pairs(self, radius: int, *, threads: int = 2) -> tuple[NDArray[np.int64], AllPairs]:
         """The pairs and groups of items within `radius` of each other, of the present state, and the items' keys.
 
         Places in the result are places in the keys `(n,)`; `ids` names them. Raises `InvalidQuery`.
         """
-        keys, codes = self._live.snapshot.contents()
-        return keys, AllPairs(self.bits, codes, radius, threads=threads)
+        snapshot = self._live.snapshot
+        keys, codes = snapshot.contents()
+        return keys, AllPairs(snapshot.bits, codes, radius, threads=threads)
 
     def ids(self, keys: Sequence[int]) -> dict[int, str]:
         """The ids of those of `keys` that are still stored."""
@@ -310,7 +357,7 @@ class Collection:
         with self._live.state() as (reader, snapshot):
             faults = list(reader.faults())
             try:
-                keys, codes = reader.codes(self.bits)
+                keys, codes = reader.codes(snapshot.bits)
             except StoreDamaged as error:
                 faults.append(str(error))
             if not faults:
@@ -320,43 +367,11 @@ class Collection:
             return Report(len(snapshot), tuple(faults))
 
 
-def _told(transaction: Transaction, key: str, digest: bytes) -> str | None:
-    known = transaction.answered(key)
-    if known is None:
-        return None
-    if known[0] != digest:
-        raise KeyReused(
-            "this Idempotency-Key came with another request before; what that one did stands. "
-            "Use a new key for a new request"
-        )
-    return known[1]
-
-
-def _stored(
-    transaction: Transaction,
-    ids: Mapping[str, object],
-    insert: Callable[[Sequence[str]], None],
-    content: Callable[[str], tuple[bytes, bytes]],
-) -> PutResult:
-    """Insert or replace the items called `ids`; `content` tells the digest and the code of one."""
+def _config(meta: Mapping[str, Any], serving: Generation | None) -> CollectionConfig:
+    if serving is None:
+        raise StoreDamaged("the store does not say which model made its codes")
     try:
-        # Mostly all are new, and then nothing has to be looked up.
-        with transaction.step():
-            insert(list(ids))
-        return PutResult(len(ids), 0, 0)
-    except sqlite3.IntegrityError:
-        known = transaction.known(ids)
-    changed = [id for id in ids if id not in known or (known[id].digest, known[id].code) != content(id)]
-    replaced = [known[id] for id in changed if id in known]
-    transaction.remove(replaced)
-    insert(changed)
-    return PutResult(len(changed) - len(replaced), len(replaced), len(ids) - len(changed))
-
-
-def _config(meta: Mapping[str, Any]) -> CollectionConfig:
-    try:
-        model = None if meta["model"] is None else ModelKey(**meta["model"])
-        config = CollectionConfig(meta["name"], meta["bits"], model, meta["keep_inputs"], meta["created_at"])
+        config = CollectionConfig(meta["name"], serving.bits, serving.model, meta["keep_inputs"], meta["created_at"])
         check_width(config.bits)
     except (KeyError, TypeError, InvalidCode) as error:
         raise StoreDamaged(f"the settings of the collection cannot be read ({error})") from None

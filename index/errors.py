@@ -10,6 +10,9 @@
     ├── UnknownItem
     ├── CollectionExists
     ├── ModelMismatch           codes of another model than the one that filled the collection
+    ├── GenerationChanged       the collection changed its model while the request was worked on; encode again
+    ├── InputsMissing           what has no kept input cannot be encoded by another model
+    ├── NoSuchGeneration        there is no set of codes in the state that the call needs
     ├── DataDirectoryError      the folder cannot be used: held by another process, read-only, not ours
     ├── StoreFull               no space left; nothing of the request was stored
     ├── StoreUnavailable        the disk refused; nothing of the request was acknowledged
@@ -64,6 +67,18 @@ class CollectionExists(HammingIndexError):
 
 class ModelMismatch(HammingIndexError):
     """The codes come from another model than the one that filled the collection."""
+
+
+class GenerationChanged(HammingIndexError):
+    """The collection changed its model while the request was worked on; encode for the present one and try again."""
+
+
+class InputsMissing(HammingIndexError):
+    """Items, stored or about to be, have no input that another model could encode."""
+
+
+class NoSuchGeneration(HammingIndexError):
+    """The collection has no set of codes in the state that the call needs."""
 
 
 class DataDirectoryError(HammingIndexError):

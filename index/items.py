@@ -38,14 +38,14 @@ class Item:
         return json.dumps(self.payload, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
     def digest(self) -> bytes:
-        """16 bytes that change with any part of the item; none where it is a code and nothing else.
+        """16 bytes that change with any part of the item but its code; none where it is a code and nothing else.
 
         Tells, beside the code, an unchanged item from an updated one.
         """
         if self.payload is None and self.kind is None and self.input is None:
             return b""
         hasher = hashlib.sha256()
-        for part in (self.id, self.code, self.payload_text(), self.kind, self.input):
+        for part in (self.id, self.payload_text(), self.kind, self.input):
             data = part.encode() if isinstance(part, str) else part
             # The length goes in first, so that moving bytes from one part to the next changes the digest.
             hasher.update(b"-" if data is None else b"%d:" % len(data))

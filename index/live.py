@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +27,7 @@ from .multihash import INLINE_BYTES, MultiHashIndex
 from .reader import Reader
 from .snapshot import MERGE_AT, MERGE_SHARE, Snapshot
 from .store import Store
+from .successor import Successor
 from .transaction import Change, Transaction
 
 T = TypeVar("T")
@@ -36,6 +38,9 @@ QUIET_S = 2.0
 """A merge that can wait does so until nothing was written for so long."""
 _PUBLISH_TIMEOUT_S = 10
 """A snapshot follows its commit within milliseconds; waiting this long means its writer died."""
+
+_SOON_DONE = 1_000
+"""Changes that a new generation is brought up to date with in a millisecond or two."""
 
 log = logging.getLogger("hammingbird.index")
 
@@ -55,7 +60,6 @@ class Live:
     ) -> None:
         """Load the state of `store`. Raises `StoreDamaged` where it is not what was written."""
         self._store = store
-        self._bits = bits
         self._folder: Path = store.path.parent
         self._merge_at, self._copy_from, self._inline_bytes = merge_at, copy_from, inline_bytes
         self._quiet_s = quiet_s
@@ -66,19 +70,22 @@ class Live:
         self._closed = False
         self._copies = True  # whether copies of the codes are made
         self._uncopied = 0  # items written or removed that the copy beside the store does not know
-        self.snapshot = self._load()
+        self._successor: Successor | None = None  # what a flip is about to publish
+        self.snapshot = self._load(bits)
         self._commits = GroupCommit(store, self._publish)
 
-    def _load(self) -> Snapshot:
+    def _load(self, bits: int) -> Snapshot:
         with self._store.reader() as reader:
-            copy = sidecar.load(self._folder, reader, self._bits)
+            copy = sidecar.load(self._folder, reader, bits)
             if copy is None:
                 with suppress(OSError):  # what cannot be used does no harm
                     sidecar.discard(self._folder)
             self._store.records_removed = copy is not None
-            keys, codes = (copy.keys, copy.codes) if copy else reader.codes(self._bits)
+            keys, codes = (copy.keys, copy.codes) if copy else reader.codes(bits)
             self._uncopied = copy.behind if copy else len(keys)
-            return Snapshot.of(reader.sequence, self._bits, keys, codes, inline_bytes=self._inline_bytes)
+            return Snapshot.of(
+                reader.sequence, bits, keys, codes, generation=reader.generation, inline_bytes=self._inline_bytes
+            )
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -110,7 +117,10 @@ class Live:
 
     def _publish(self, change: Change) -> None:
         with self._published:
-            self.snapshot = self.snapshot.after(change)
+            if self._successor is None:
+                self.snapshot = self.snapshot.after(change)
+            else:
+                self.snapshot = self._successor.published(change.sequence)
             self._published.notify_all()
         self._uncopied += len(change.added) + len(change.removed)
         if self.snapshot.changed > self._merge_at:
@@ -164,18 +174,21 @@ class Live:
                 self._store.records_removed = self._store.records_removed or keeps_copy
                 earlier, uncopied = self.snapshot, self._uncopied
             keys, codes = earlier.contents()
-            base = MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes)
+            base = MultiHashIndex.build(earlier.bits, keys, codes, inline_bytes=self._inline_bytes)
             with self._commits.writing:
                 self._replace(earlier, base)
-            if not self._copies:
-                return
-            saved = keeps_copy and self._save(earlier.sequence, keys, codes)
-            with self._commits.writing:
-                if saved:
-                    self._uncopied -= uncopied
-                    self._commits.run_holding(lambda transaction: transaction.forget_removed(earlier.sequence))
-                elif self._store.records_removed and not keeps_copy:
-                    self._drop_copy()
+            if self._copies:
+                self._copy(earlier.sequence, keys, codes, uncopied if keeps_copy else None)
+
+    def _copy(self, sequence: int, keys: NDArray[np.int64], codes: Codes, uncopied: int | None) -> None:
+        """Save a copy of the codes as they were at `sequence`, which makes up for `uncopied`; None: do without one."""
+        saved = uncopied is not None and self._save(sequence, keys, codes)
+        with self._commits.writing:
+            if saved:
+                self._uncopied -= uncopied or 0
+                self._commits.run_holding(lambda transaction: transaction.forget_removed(sequence))
+            elif self._store.records_removed and uncopied is None:
+                self._drop_copy()
 
     def _replace(self, earlier: Snapshot, base: MultiHashIndex) -> None:
         """Put what is there now on a new base made of `earlier`. The caller holds the writers' lock."""
@@ -199,12 +212,56 @@ class Live:
         self._commits.run_holding(lambda transaction: transaction.forget_removed(transaction.sequence))
         sidecar.discard(self._folder)
 
+    # -- another generation --------------------------------------------------------------------------------
+
+    @contextmanager
+    def successor(self, generation: int, bits: int) -> Iterator[tuple[Reader, Snapshot, Successor]]:
+        """A state as `state` gives it, and what would serve in its place, of codes `bits` wide.
+
+        Made beside searches and writes. Raises `NoSuchGeneration` where an item has no code in that generation yet.
+        """
+        with self.state() as (reader, snapshot):
+            yield reader, snapshot, Successor(reader, generation, bits, self._inline_bytes)
+
+    def flip(self, successor: Successor) -> float:
+        """Let `successor` serve; returns the seconds for which writers waited. A search sees the one or the other.
+
+        It is brought up to date beside the writers, until little is left to be done while they wait.
+        """
+        with self._merging:
+            earlier: Snapshot | None = None
+            while earlier is None or successor.behind > _SOON_DONE:
+                with self.state() as (reader, snapshot):
+                    successor.catch_up(reader, snapshot, earlier)
+                    earlier = snapshot
+            with self._commits.writing:
+                started = time.perf_counter()
+                with self.state() as (reader, snapshot):
+                    successor.catch_up(reader, snapshot, earlier)
+                self._successor = successor
+                try:
+                    self._commits.run_holding(lambda transaction: transaction.flip(successor.generation))
+                finally:
+                    self._successor = None
+                snapshot = self.snapshot
+                keeps_copy = self._copies and len(snapshot) >= self._copy_from
+                self._store.records_removed, self._uncopied = keeps_copy, len(snapshot)
+                # The copy of the other codes; where it stays, it is seen to be of other contents.
+                with suppress(OSError):
+                    sidecar.discard(self._folder)
+                waited = time.perf_counter() - started
+            if keeps_copy:
+                self._copy(snapshot.sequence, *snapshot.contents(), len(snapshot))
+            return waited
+
+    # -- the files -----------------------------------------------------------------------------------------
+
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted: the store rewritten, and a copy of what is left. Writers wait."""
         with self._merging, self._commits.writing:
             earlier = self.snapshot
             keys, codes = earlier.contents()
-            self._replace(earlier, MultiHashIndex.build(self._bits, keys, codes, inline_bytes=self._inline_bytes))
+            self._replace(earlier, MultiHashIndex.build(earlier.bits, keys, codes, inline_bytes=self._inline_bytes))
             self._drop_copy()
             self._store.compact()
             if len(keys) >= self._copy_from and self._save(self.snapshot.sequence, keys, codes):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import sqlite3
+import zlib
 
 import numpy as np
 
@@ -80,7 +83,65 @@ def m002_contents(db: sqlite3.Connection) -> None:
     db.execute("UPDATE state SET contents = ?", (signed(contents),))
 
 
-STEPS = (m001_items, m002_contents)
+def m003_generations(db: sqlite3.Connection) -> None:
+    # The codes of generation 0 stand in `items`, those of a later one in a table `codes_<number>` of its own.
+    db.execute(
+        """
+        CREATE TABLE generations (
+            number INTEGER PRIMARY KEY AUTOINCREMENT,  -- never used again
+            model TEXT NOT NULL,        -- JSON: name, version, fingerprint; or null
+            bits INTEGER NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('filling', 'ready', 'serving', 'kept')),
+            items INTEGER NOT NULL,     -- this and `contents` are of one that does not serve;
+            contents INTEGER NOT NULL,  -- of the one that does, they stand in `state`
+            created_at TEXT NOT NULL
+        ) STRICT
+        """
+    )
+    db.execute("ALTER TABLE state ADD COLUMN generation INTEGER NOT NULL DEFAULT 0")  # the one that serves
+    db.execute("ALTER TABLE state ADD COLUMN other INTEGER")  # the one beside it, where there is one
+    meta = dict(db.execute("SELECT name, value FROM meta WHERE name IN ('model', 'bits', 'created_at')").fetchall())
+    if len(meta) == 3:  # else the collection is just being made, or has lost its settings, which will be noticed
+        try:
+            model, bits, created_at = (json.loads(meta[name]) for name in ("model", "bits", "created_at"))
+        except (ValueError, TypeError) as error:
+            raise StoreDamaged(f"the settings of the collection cannot be read: {error}") from None
+        db.execute(
+            "INSERT INTO generations VALUES (0, ?, ?, 'serving', 0, 0, ?)", (json.dumps(model), bits, created_at)
+        )
+        db.execute("DELETE FROM meta WHERE name IN ('model', 'bits')")
+    # The digest leaves the code out, which the seal covers: it must hold for the codes of every generation.
+    last = -1
+    rows = "SELECT key, id, code, payload, kind, input, digest FROM items WHERE key > ? AND digest != x'' ORDER BY key"
+    while chunk := db.execute(f"{rows} LIMIT 1000", (last,)).fetchall():
+        digests = ((_m003_digest(*row[1:]), row[0]) for row in chunk)
+        db.executemany("UPDATE items SET digest = ? WHERE key = ?", [pair for pair in digests if pair[0] is not None])
+        last = chunk[-1][0]
+
+
+def _m003_digest(
+    id: str, code: bytes, payload: str | None, kind: str | None, packed: bytes | None, digest: bytes
+) -> bytes | None:
+    """The digest without the code; None for an item that is not what was written, which must stay recognisable."""
+    try:
+        item = None if packed is None else zlib.decompress(packed)
+        if _digest_of(id, code, payload, kind, item) != digest:
+            return None
+        return _digest_of(id, payload, kind, item)
+    except (zlib.error, TypeError, AttributeError):
+        return None
+
+
+def _digest_of(*parts: str | bytes | None) -> bytes:
+    hasher = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        hasher.update(b"-" if data is None else b"%d:" % len(data))
+        hasher.update(data or b"")
+    return hasher.digest()[:16]
+
+
+STEPS = (m001_items, m002_contents, m003_generations)
 
 
 def migrate(db: sqlite3.Connection) -> None:

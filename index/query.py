@@ -7,7 +7,7 @@ when the filter is a known one, the items it selects are worked out (see `select
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from .errors import InvalidQuery, StoreDamaged
 from .filters import Condition
 from .protocol import Hits, Plan
 from .reader import Reader
+from .records import ModelKey
 from .rerank import Logits, scores_of
 from .selection import Selections
 from .snapshot import Snapshot
@@ -44,27 +45,36 @@ class Query:
     codes: bool = False
     count_only: bool = False
 
-    def name(self, collection: str) -> str:
+    def name(self, collection: str, generation: int) -> str:
         """What a cursor is bound to: everything that decides the order of the whole answer."""
         soft = "" if self.logits is None else self.logits.astype(np.float64).tobytes().hex()
-        return f"{collection} {to_hex(self.code)} {self.radius} {self.where.text if self.where else ''} {soft}"
+        where = self.where.text if self.where else ""
+        return f"{collection}/{generation} {to_hex(self.code)} {self.radius} {where} {soft}"
 
 
-def answer(reader: Reader, snapshot: Snapshot, selections: Selections, query: Query, collection: str) -> Page:
-    """The exact answer to `query` in the state that both `reader` and `snapshot` show."""
-    bound = query.name(collection)
+def answer(
+    reader: Reader,
+    snapshot: Snapshot,
+    selections: Selections,
+    query: Query,
+    collection: str,
+    model: ModelKey | None = None,
+) -> Page:
+    """The exact answer to `query` in the state that both `reader` and `snapshot` show, of codes by `model`."""
+    bound = query.name(collection, snapshot.generation)
     after = None if query.cursor is None else open_cursor(query.cursor, bound)
     found = _found(reader, snapshot, selections, query)
     total = len(found) if query.k is None else min(query.k, len(found))
     if query.count_only:
-        return Page((), total, None, found.plan)
+        return Page((), total, None, found.plan, model)
     take = query.limit if query.k is None else query.k
     if query.logits is not None:
-        return _reranked(reader, found, query, take, after, total, bound)
+        page = _reranked(reader, found, query, take, after, total, bound)
+        return replace(page, model=model)
     hits = first_hits(reader, found, take, after, payloads=query.payloads, codes=query.codes)
     more = query.k is None and bool(hits) and any_after(reader, found, hits[-1])
     cursor = make_cursor(hits[-1].distance, hits[-1].id, bound) if more else None
-    return Page(hits, total, cursor, found.plan)
+    return Page(hits, total, cursor, found.plan, model)
 
 
 def _found(reader: Reader, snapshot: Snapshot, selections: Selections, query: Query) -> Hits:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,20 +17,49 @@ from .bits import Codes
 from .contents import contents_of, signed
 from .errors import StoreDamaged
 from .items import Item
+from .records import Generation, ModelKey
+from .source import sound, source_of
 
 _READ_ROWS = 10_000
-_ITEM = "key, seal, digest, id, code, payload, kind, input"
 
 
 class Reader:
-    """Questions to one committed state."""
+    """Questions to one committed state; codes are those of the generation that serves in it (or see `of`)."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
-        row = db.execute("SELECT sequence, items, last_key, contents FROM state").fetchone()
+        row = db.execute("SELECT sequence, items, last_key, contents, generation FROM state").fetchone()
         if row is None or not all(isinstance(value, int) for value in row):
             raise StoreDamaged("the store has lost its state")
-        self.sequence, self.count, self.last_key, self.contents = row
+        self.sequence, self.count, self.last_key, self.contents, self.generation = row
+        self._source = source_of(self.generation)
+
+    def of(self, generation: int) -> Reader:
+        """A reader of the same state for the codes of another generation, which may not have one for every item."""
+        row = self.db.execute("SELECT items, contents FROM generations WHERE number = ?", (generation,)).fetchone()
+        if row is None or not all(isinstance(value, int) for value in row):
+            raise StoreDamaged(f"the store has lost what it knew of generation {generation}")
+        other = copy.copy(self)
+        other.generation, other._source = generation, source_of(generation)
+        if generation != self.generation:
+            other.count, other.contents = row
+        return other
+
+    def missing_inputs(self) -> int:
+        """How many items have no kept input."""
+        return int(self.db.execute("SELECT count(*) FROM items WHERE input IS NULL").fetchone()[0])
+
+    def generations(self) -> list[Generation]:
+        """What there is, in the order in which it came. Raises `StoreDamaged`."""
+        rows = self.db.execute("SELECT number, model, bits, state, items, created_at FROM generations ORDER BY number")
+        try:
+            found = [_generation(*row) for row in rows]
+        except _BROKEN as error:
+            raise StoreDamaged(f"what the store says of its models cannot be read: {error}") from None
+        return [
+            replace(generation, items=self.count) if generation.number == self.generation else generation
+            for generation in found
+        ]
 
     def codes(self, bits: int) -> tuple[NDArray[np.int64], Codes]:
         """Every key `(n,)` ascending and code `(n, bits / 8)`. Raises `StoreDamaged` where a seal is broken."""
@@ -43,7 +74,11 @@ class Reader:
         """The same of the items with a key above `key`."""
         keys: list[int] = []
         codes = bytearray()
-        rows = self.db.execute("SELECT key, id, code, seal FROM items WHERE key > ? ORDER BY key", (key,))
+        own = self._source
+        rows = self.db.execute(
+            f"SELECT items.key, id, {own.code}, {own.seal} FROM {own.rows} WHERE items.key > ? ORDER BY items.key",
+            (key,),
+        )
         while chunk := rows.fetchmany(_READ_ROWS):
             for at, id, code, seal in chunk:
                 if not sound(at, id, code, seal) or len(code) != bits // 8:
@@ -64,9 +99,10 @@ class Reader:
         """(id, key) of those of `keys` whose id is above `after`, in the order of ids, at most `limit`."""
         if len(keys) ** 2 > 4 * max(limit, 1) * self.count:
             return self._ids_by_walking(set(keys), after, limit)
+        own = self._source
         rows = self.db.execute(
-            "SELECT id, key, code, seal FROM items WHERE key IN (SELECT value FROM json_each(?)) AND id > ? "
-            "ORDER BY id LIMIT ?",
+            f"SELECT id, items.key, {own.code}, {own.seal} FROM {own.rows} "
+            "WHERE items.key IN (SELECT value FROM json_each(?)) AND id > ? ORDER BY id LIMIT ?",
             (json.dumps(keys), after or "", limit),
         )
         return [_sealed(*row) for row in rows]
@@ -74,7 +110,9 @@ class Reader:
     def _ids_by_walking(self, keys: set[int], after: str | None, limit: int) -> list[tuple[str, int]]:
         """The same where so many items tie that the first few ids are sooner met by walking through all ids."""
         found: list[tuple[str, int]] = []
-        for row in self.db.execute("SELECT id, key, code, seal FROM items WHERE id > ? ORDER BY id", (after or "",)):
+        own = self._source
+        rows = f"SELECT id, items.key, {own.code}, {own.seal} FROM {own.rows} WHERE id > ? ORDER BY id"
+        for row in self.db.execute(rows, (after or "",)):
             if row[1] in keys:
                 found.append(_sealed(*row))
                 if len(found) == limit:
@@ -91,8 +129,10 @@ class Reader:
 
     def codes_of(self, keys: Sequence[int]) -> dict[int, bytes]:
         """The code of each of `keys`."""
+        own = self._source
         rows = self.db.execute(
-            "SELECT key, code FROM items WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(keys),)
+            f"SELECT items.key, {own.code} FROM {own.rows} WHERE items.key IN (SELECT value FROM json_each(?))",
+            (json.dumps(keys),),
         )
         return dict(rows.fetchall())
 
@@ -102,17 +142,19 @@ class Reader:
 
     def get(self, id: str) -> Item | None:
         """The item called `id`, or None. Raises `StoreDamaged` where it is not what was written."""
-        row = self.db.execute(f"SELECT {_ITEM} FROM items WHERE id = ?", (id,)).fetchone()
+        row = self.db.execute(f"{self._items} WHERE id = ?", (id,)).fetchone()
         return None if row is None else _verified(*row)
 
     def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
         """Items in the order of their ids, from the first id above `after`. Raises `StoreDamaged` as `get` does."""
-        rows = self.db.execute(
-            f"SELECT {_ITEM} FROM items WHERE id > ? ORDER BY id LIMIT ?",
-            (after or "", limit),
-        )
+        rows = self.db.execute(f"{self._items} WHERE id > ? ORDER BY id LIMIT ?", (after or "", limit))
         for row in rows:
             yield _verified(*row)
+
+    @property
+    def _items(self) -> str:
+        own = self._source
+        return f"SELECT items.key, {own.seal}, digest, id, {own.code}, payload, kind, input FROM {own.rows}"
 
     def faults(self) -> Iterator[str]:
         """What is wrong with the file, one sentence each; nothing for a sound store."""
@@ -125,7 +167,7 @@ class Reader:
         for (line,) in self.db.execute("PRAGMA integrity_check"):
             if line != "ok":
                 yield f"SQLite: {line}"
-        rows = self.db.execute(f"SELECT {_ITEM} FROM items")
+        rows = self.db.execute(self._items)
         count = 0
         for key, seal, digest, *fields in rows:
             count += 1
@@ -139,21 +181,34 @@ class Reader:
                 yield f"item {item.id!r}: its content is not what was written"
         if count != self.count:
             yield f"{self.count} items were stored, {count} can be read"
+        for generation in self.generations():
+            if generation.number != self.generation:
+                yield from self.of(generation.number)._faults_beside(generation)
 
-
-def seal_of(key: int, id: str, code: bytes) -> int:
-    """A CRC-32 over what a search relies on, kept beside it."""
-    return zlib.crc32(code, zlib.crc32(id.encode(), key & 0xFFFFFFFF))
+    def _faults_beside(self, generation: Generation) -> Iterator[str]:
+        """What is wrong with the codes of a generation that does not serve."""
+        own, total, count = self._source, 0, 0
+        name = f"generation {generation.number} ({generation.state})"
+        rows = self.db.execute(f"SELECT items.key, id, {own.code}, {own.seal} FROM {own.rows} ORDER BY items.key")
+        while chunk := rows.fetchmany(_READ_ROWS):
+            held = [row for row in chunk if row[2] is not None]
+            broken = [row for row in held if not sound(*row) or len(row[2]) != generation.bits // 8]
+            yield from (f"{name}: the code of item {id!r} is not what was written" for _, id, *_ in broken)
+            if held and not broken:
+                codes = np.frombuffer(b"".join(row[2] for row in held), np.uint8).reshape(len(held), -1)
+                total += contents_of(np.array([row[0] for row in held], np.int64), codes)
+            count += len(held)
+        if count != self.count or signed(total) != self.contents:
+            yield f"{name}: its codes are not those that were stored"
 
 
 # What damaged fields lead to when they are read.
 _BROKEN = (ValueError, TypeError, AttributeError, zlib.error)
 
 
-def sound(key: object, id: object, code: object, seal: object) -> bool:
-    """Whether a stored row has the types and the seal that it was written with."""
-    right = isinstance(key, int) and isinstance(id, str) and isinstance(code, bytes)
-    return right and seal_of(key, id, code) == seal  # type: ignore[arg-type]
+def _generation(number: int, model: str, bits: int, state: Any, items: int, created_at: str) -> Generation:
+    key = json.loads(model)
+    return Generation(number, None if key is None else ModelKey(**key), bits, state, items, created_at)
 
 
 def _sealed(id: str, key: int, code: bytes, seal: int) -> tuple[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,13 +18,33 @@ class ModelKey:
 
 @dataclass(frozen=True, slots=True)
 class CollectionConfig:
-    """What is fixed when a collection is created."""
+    """What is said of a collection when it is created; model and bits change when it goes over to another model."""
 
     name: str
     bits: int
     model: ModelKey | None
     keep_inputs: bool
     created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One set of codes of a collection's items, all made by the same model.
+
+    One generation serves. Beside it there may be one more: it is being filled, or `ready` to serve, or `kept` after
+    it has served; while there is, everything written is written to both.
+    """
+
+    number: int
+    model: ModelKey | None
+    bits: int
+    state: Literal["filling", "ready", "serving", "kept"]
+    items: int
+    created_at: str
+
+    @property
+    def fingerprint(self) -> str | None:
+        return None if self.model is None else self.model.fingerprint
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Selections:
             base = selected.base
             if base is None or base[0] is not snapshot.base:
                 base = selected.base = (snapshot.base, snapshot.base.only(keys))
-            return Snapshot(snapshot.sequence, base[1], snapshot.delta.only(keys))
+            return Snapshot(snapshot.sequence, base[1], snapshot.delta.only(keys), snapshot.generation)
 
 
 def _bring_up(selected: _Selected, reader: Reader, condition: Condition) -> KeyBitmap:

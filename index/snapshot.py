@@ -31,14 +31,23 @@ class Snapshot:
     sequence: int
     base: MultiHashIndex
     delta: Delta
+    generation: int = 0
+    """Whose codes these are (see `generations`)."""
 
     @classmethod
     def of(
-        cls, sequence: int, bits: int, keys: NDArray[np.int64], codes: Codes, *, inline_bytes: int = INLINE_BYTES
+        cls,
+        sequence: int,
+        bits: int,
+        keys: NDArray[np.int64],
+        codes: Codes,
+        *,
+        generation: int = 0,
+        inline_bytes: int = INLINE_BYTES,
     ) -> Snapshot:
         """A snapshot of all the items at once; `keys` ascending."""
         base = MultiHashIndex.build(bits, keys, codes, inline_bytes=inline_bytes)
-        return cls(sequence, base, Delta.empty(bits))
+        return cls(sequence, base, Delta.empty(bits), generation)
 
     @property
     def bits(self) -> int:
@@ -65,13 +74,17 @@ class Snapshot:
         if len(change.removed):
             base = base.without(change.removed, change.removed_codes)
             delta = delta.without(change.removed)
-        return Snapshot(change.sequence, base, delta)
+        return Snapshot(change.sequence, base, delta, self.generation)
 
     def rebased(self, earlier: Snapshot, base: MultiHashIndex) -> Snapshot:
         """The same items on a new `base` made of `earlier`, from which this snapshot came by changes alone."""
         for keys, codes in (self.base.lost_since(earlier.base), self.delta.lost_since(earlier.delta)):
             base = base.without(keys, codes)
-        return Snapshot(self.sequence, base, self.delta.since(earlier.delta.size))
+        return Snapshot(self.sequence, base, self.delta.since(earlier.delta.size), self.generation)
+
+    def lost_since(self, earlier: Snapshot) -> NDArray[np.int64]:
+        """Keys of what `earlier` still finds; this snapshot came from it by changes alone."""
+        return np.concatenate([self.base.lost_since(earlier.base)[0], self.delta.lost_since(earlier.delta)[0]])
 
     def contents(self) -> tuple[NDArray[np.int64], Codes]:
         """Keys `(n,)` ascending and codes `(n, bits / 8)` of every item."""

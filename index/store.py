@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from . import filters
 from .errors import StoreDamaged, StoreFull, StoreUnavailable, UnknownCollection
 from .migrations import migrate
 from .reader import Reader
+from .records import ModelKey
 from .transaction import Transaction
 
 _SEARCHES_END_S = 30
@@ -90,6 +92,14 @@ class Store:
                 [(name, json.dumps(value)) for name, value in values.items()],
             )
 
+    def set_first_generation(self, bits: int, model: ModelKey | None, created_at: str) -> None:
+        """Say which model makes the codes of a store that has none yet, and how wide they are."""
+        with faults(self.path), self._transaction():
+            self._writer.execute(
+                "INSERT INTO generations VALUES (0, ?, ?, 'serving', 0, 0, ?)",
+                (json.dumps(None if model is None else asdict(model)), bits, created_at),
+            )
+
     def meta(self) -> dict[str, Any]:
         with faults(self.path):
             rows = self._writer.execute("SELECT * FROM meta").fetchall()
@@ -126,6 +136,9 @@ class Store:
         The log can be emptied once no search reads what is in it. Raises `StoreUnavailable` where one keeps on.
         """
         with faults(self.path):
+            if not self._writer.execute("SELECT 1 FROM generations WHERE number = 0").fetchone():
+                # The codes of the first model, which the collection has given up, still stand beside the items.
+                self._writer.execute("UPDATE items SET code = x'', seal = 0 WHERE code != x''")
             self._writer.execute("VACUUM")
             deadline = time.monotonic() + _SEARCHES_END_S
             while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:

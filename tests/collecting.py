@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,16 @@ def assert_holds(collection: Collection, items: dict[str, Item]) -> None:
         half = collection.bits // 2
         page = collection.search(near, radius=half, limit=10_000)
         assert [(hit.distance, hit.id) for hit in page.hits] == [pair for pair in want if pair[0] <= half]
+
+
+def old_digest(item: Item) -> bytes:
+    """The digest of an item as it was up to version 2 of the schema: over the code as well."""
+    hasher = hashlib.sha256()
+    for part in (item.id, item.code, item.payload_text(), item.kind, item.input):
+        data = part.encode() if isinstance(part, str) else part
+        hasher.update(b"-" if data is None else b"%d:" % len(data))
+        hasher.update(data or b"")
+    return hasher.digest()[:16]
 
 
 def by_id(items: Sequence[Item]) -> dict[str, Item]:

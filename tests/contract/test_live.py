@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from collecting import assert_holds, by_id, make, opened, sequence_of, some, uses_its_copy
+from collecting import assert_holds, by_id, make, old_digest, opened, sequence_of, some, uses_its_copy
 
 from index import (
     Collection,
@@ -30,7 +30,7 @@ from index import snapshot as snapshots
 from index.catalogue import STORE_FILE
 from index.errors import InvalidItem, KeyReused, StoreDamaged, StoreFull, StoreUnavailable, UnknownCollection
 from index.multihash import MultiHashIndex
-from index.reader import seal_of
+from index.source import seal_of
 
 # -- group commit ------------------------------------------------------------------------------------------------------
 
@@ -106,7 +106,7 @@ def refused(collection: Collection, error: BaseException) -> Callable[[], Any]:
     """A call whose step does much, and then raises `error`."""
 
     def step(transaction: Any) -> None:
-        transaction.insert([Item("x", b"\0" * 8, {"n": 1})])
+        transaction.insert([Item("x", b"\0" * 8, {"n": 1})], [b"\0" * 8])
         transaction.insert_codes(["y"], [b"\0" * 8])
         transaction.remove(list(transaction.known(["i00000", "x"]).values()))
         raise error
@@ -258,9 +258,7 @@ def store_of_version_1(root: Path, items: Sequence[Item], bits: int, *, strict: 
     for key, item in enumerate(items, start=1):
         packed = None if item.input is None else zlib.compress(item.input, 1)
         values = (item.code, seal_of(3 * key, item.id, item.code), item.payload_text(), item.kind, packed)
-        db.execute(
-            "INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (3 * key, item.id, *values, item.digest() or b"1" * 16)
-        )
+        db.execute("INSERT INTO items VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (3 * key, item.id, *values, old_digest(item)))
     db.execute("UPDATE state SET sequence = 7, last_key = ?, items = ?", (3 * len(items) + 5, len(items)))
     db.close()
 

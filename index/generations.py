@@ -1,0 +1,243 @@
+"""The generations of a collection: going over to another model, and back, while it serves.
+
+1. `begin` makes room for codes of the new model; from then on everything written is written with codes of both.
+2. `fill` brings the codes of what was there before, in any number of calls.
+3. `trial` searches the new codes beside those that serve, to see whether they are any good.
+4. `flip` lets the new codes serve, in one transaction, and keeps the old ones, which are written on: a second `flip`
+   goes back. `drop` gives up the codes that do not serve.
+
+What is half filled when the collection is opened is dropped: whoever was filling it is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from .answer import Hit, first_hits
+from .bits import Codes, check_width
+from .errors import GenerationChanged, InputsMissing, InvalidCode, ModelMismatch, NoSuchGeneration
+from .live import Live
+from .reader import Reader
+from .records import Generation, ModelKey
+from .snapshot import Snapshot
+from .store import Store
+from .successor import Successor
+from .transaction import Transaction
+
+
+class Generations:
+    """Those of one collection. Safe to use from many threads."""
+
+    def __init__(self, live: Live, name: str) -> None:
+        self._live = live
+        self._name = name
+        with live.state() as (reader, _):
+            self._known = {generation.number: generation for generation in reader.generations()}
+
+    def all(self) -> list[Generation]:
+        """What there is now, in the order in which it came; one of them serves."""
+        with self._live.state() as (reader, _):
+            return reader.generations()
+
+    def known(self, number: int) -> Generation:
+        """What a generation is, also one that has been given up; its state may be out of date."""
+        return self._known[number]
+
+    def beside(self, *states: str) -> Generation:
+        """The generation that does not serve, in one of `states`. Raises `NoSuchGeneration`."""
+        found = [generation for generation in self.all() if generation.state in states]
+        if not found:
+            raise NoSuchGeneration(
+                f"collection {self._name!r} has no codes of a second model that are {' or '.join(states)}; "
+                "POST /collections/{collection}/reencode makes some"
+            )
+        return found[0]
+
+    # -- writing -------------------------------------------------------------------------------------------
+
+    def width_of(self, fingerprint: str | None) -> int:
+        """The bits of the codes of a model; None: of the one that serves.
+
+        Raises `ModelMismatch` for a model that never made codes of this collection.
+        """
+        if fingerprint is not None:
+            for generation in list(self._known.values()):
+                if generation.fingerprint == fingerprint:
+                    return generation.bits
+            self.check(fingerprint)
+        return self._known[self._live.snapshot.generation].bits
+
+    def check(self, fingerprint: str | None) -> None:
+        """Raise `ModelMismatch` unless `fingerprint` is that of the model that serves (None: ready-made codes)."""
+        serving = self._known[self._live.snapshot.generation]
+        if fingerprint is None or fingerprint == serving.fingerprint:
+            return
+        if serving.model is None:
+            raise ModelMismatch(f"collection {self._name!r} takes ready-made codes only; it has no model")
+        raise ModelMismatch(
+            f"collection {self._name!r} was filled by {serving.model.name}:{serving.model.version} (fingerprint "
+            f"{serving.model.fingerprint[:12]}), this is fingerprint {fingerprint[:12]}; codes of two models cannot be "
+            "compared, so use that model or a new collection"
+        )
+
+    def place(
+        self, transaction: Transaction, expected: int, codes: Mapping[str | None, Sequence[bytes]]
+    ) -> tuple[Sequence[bytes], Sequence[bytes] | None]:
+        """Of `codes` by fingerprint: those of the generation that serves, and of the one beside it if there is one.
+
+        expected: the generation that served when codes without a fingerprint were checked. Raises `GenerationChanged`
+        where codes of a present model are not there, `InputsMissing` where they cannot be had.
+        """
+        shadow = transaction.shadow
+        if None in codes:
+            if shadow is not None:
+                raise InputsMissing(
+                    f"collection {self._name!r} has codes of two models, so it takes no ready-made ones, which fit one "
+                    "of them; send the items themselves, or give the second model up (DELETE .../standby)"
+                )
+            if transaction.generation != expected:
+                raise GenerationChanged(f"collection {self._name!r} has gone over to another model; send this again")
+            return codes[None], None
+        numbers = [transaction.generation] + ([] if shadow is None else [shadow.number])
+        wanted = [self._known[number].fingerprint for number in numbers]
+        if not all(fingerprint in codes for fingerprint in wanted):
+            raise GenerationChanged(f"the models of collection {self._name!r} have changed; encode again and try again")
+        return codes[wanted[0]], None if shadow is None else codes[wanted[1]]
+
+    # -- another model -------------------------------------------------------------------------------------
+
+    def begin(self, model: ModelKey, bits: int) -> Generation:
+        """Begin to go over to `model`; what was kept from an earlier time is given up.
+
+        Raises `InputsMissing` where an item has no input to be encoded again, `NoSuchGeneration` where another is
+        being filled or is ready.
+        """
+        check_width(bits)
+        created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        with self._live.state() as (reader, _):
+            self._refuse_missing(reader.missing_inputs(), reader.count)
+            seen = reader.last_key
+
+        def step(transaction: Transaction) -> Generation:
+            shadow = transaction.shadow
+            if shadow is not None and transaction.state_of(shadow.number) != "kept":
+                raise NoSuchGeneration(
+                    f"collection {self._name!r} is already going over to another model; wait for that, or give it up"
+                )
+            if self._known[transaction.generation].fingerprint == model.fingerprint:
+                raise ModelMismatch(
+                    f"collection {self._name!r} already has the codes of {model.name}:{model.version} (fingerprint "
+                    f"{model.fingerprint[:12]}); name another model"
+                )
+            self._refuse_missing(transaction.missing_inputs(seen), None)
+            transaction.drop()
+            number = transaction.begin(model, bits, created_at)
+            self._known[number] = Generation(number, model, bits, "filling", 0, created_at)
+            return self._known[number]
+
+        return self._live.commit(step)
+
+    def _refuse_missing(self, missing: int, items: int | None) -> None:
+        if missing:
+            of = "" if items is None else f" of {items:,}"
+            raise InputsMissing(
+                f"{missing:,}{of} items of collection {self._name!r} have no kept input, so no other model can encode "
+                "them: they came as codes, or keep_inputs is off. Ingest them as items, or fill a new collection"
+            )
+
+    def fill(self, number: int, keys: Sequence[int], codes: Codes) -> int:
+        """Store codes `(n, bits / 8)` of the items with these keys, where those are still there and have none yet.
+
+        Returns how many were stored. Raises `NoSuchGeneration` where this one is not being filled any more.
+        """
+        bits = self._known[number].bits
+        if codes.shape != (len(keys), bits // 8):
+            raise InvalidCode(f"{len(keys)} keys need codes ({len(keys)}, {bits // 8}); got {codes.shape}")
+        rows = dict(zip(keys, map(bytes, np.ascontiguousarray(codes)), strict=True))
+
+        def step(transaction: Transaction) -> int:
+            shadow = transaction.shadow
+            if shadow is None or shadow.number != number or transaction.state_of(number) != "filling":
+                raise NoSuchGeneration(f"generation {number} of collection {self._name!r} is not being filled any more")
+            return shadow.fill(rows)
+
+        return self._live.commit(step)
+
+    @contextmanager
+    def trial(self, number: int) -> Iterator[Trial]:
+        """One state of the collection, searched with the codes that serve and those of generation `number`.
+
+        Raises `NoSuchGeneration` where an item has no code in it yet.
+        """
+        with self._live.successor(number, self._known[number].bits) as (reader, snapshot, successor):
+            yield Trial(reader, snapshot, successor)
+
+    def make_ready(self, number: int) -> None:
+        """Note that a filled generation may serve; it then survives a restart. Raises `NoSuchGeneration`."""
+
+        def step(transaction: Transaction) -> None:
+            if transaction.shadow is None or transaction.shadow.number != number:
+                raise NoSuchGeneration(f"generation {number} of collection {self._name!r} was given up meanwhile")
+            transaction.set_state(number, "ready")
+
+        self._live.commit(step)
+
+    def flip(self, number: int, successor: Successor | None = None) -> float:
+        """Let generation `number` serve and keep the one that did; returns the seconds for which writers waited.
+
+        successor: of a trial, which saves building it again. Raises `NoSuchGeneration`.
+        """
+        if successor is None:
+            generation = next((one for one in self.all() if one.number == number and one.state != "serving"), None)
+            if generation is None:
+                raise NoSuchGeneration(f"collection {self._name!r} has no generation {number} that could serve")
+            with self._live.successor(number, generation.bits) as (_, _, successor):
+                pass
+        return self._live.flip(successor)
+
+    def drop(self, number: int) -> bool:
+        """Give up the codes of a generation that does not serve; False where they are gone. Raises `NoSuchGeneration`.
+
+        Writes are then made for one model again.
+        """
+
+        def step(transaction: Transaction) -> bool:
+            if transaction.generation == number:
+                raise NoSuchGeneration(f"generation {number} of collection {self._name!r} serves; roll back first")
+            if transaction.shadow is None or transaction.shadow.number != number:
+                return False
+            transaction.drop()
+            return True
+
+        return self._live.commit(step)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Two generations of the same items, side by side."""
+
+    reader: Reader
+    serving: Snapshot
+    successor: Successor
+
+    def nearest(self, code: Codes, k: int, *, new: bool) -> list[Hit]:
+        """The `k` nearest to a code of the one model or the other, with their payloads, by distance and then id."""
+        snapshot = self.successor.snapshot if new else self.serving
+        reader = self.reader.of(snapshot.generation)
+        return first_hits(reader, snapshot.search(code, k), k, None, payloads=True, codes=False)
+
+    def codes(self, *, new: bool) -> Codes:
+        """Every code `(n, bits / 8)`."""
+        return (self.successor.snapshot if new else self.serving).contents()[1]
+
+
+def drop_unfinished(store: Store) -> None:
+    """Give up a generation that was being filled when the store was last closed, before the store is used."""
+    with store.transaction() as transaction:
+        if transaction.shadow is not None and transaction.state_of(transaction.shadow.number) in (None, "filling"):
+            transaction.drop()
