@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     for part in (ingest, search, create, collections, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)
-    app.add_middleware(BodyLimits, settings=settings)
+    app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)
     app.add_middleware(Gate, settings=settings, keys=keys)
     if settings.cors_origins:
         app.add_middleware(

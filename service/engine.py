@@ -23,6 +23,7 @@ from .errors import CapabilityMissing, InUse, InvalidRequest
 from .opening import Opening
 from .schemas import Input
 from .settings import Settings
+from .stopping import Stopping
 
 
 class Engine:
@@ -35,6 +36,7 @@ class Engine:
         self._directory = opening.directory
         self.registry = Registry(settings.data_dir / "models")
         self.catalogue = opening.catalogue()
+        self.stopping = Stopping()
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 
@@ -113,7 +115,7 @@ class Engine:
         """
         faults = []
         for collection in self.catalogue.all().values():
-            if collection.config.model is not None:
+            if collection.config.model is not None and not self.stopping:
                 try:
                     _, model = self.model_of(collection)
                     self.encode(model, [model.input.example()])

@@ -60,6 +60,10 @@ class Overloaded(ServiceError):
     """A queue is full; the client should come back."""
 
 
+class Stopped(ServiceError):
+    """The service is about to end, and what was asked goes on for longer."""
+
+
 # The first row whose class matches wins, so subclasses stand before their bases.
 TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (InvalidRequest, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),
@@ -74,6 +78,7 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (InUse, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
     (UnknownJob, HTTPStatus.NOT_FOUND, "unknown-job", "There is no such job"),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
+    (Stopped, HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"),
     (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),
     (index_errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),
     (index_errors.KeyReused, HTTPStatus.CONFLICT, "key-reused", "The Idempotency-Key was used before"),
@@ -147,7 +152,9 @@ def install(app: FastAPI) -> None:
         assert body is not None  # installed for the classes of the table only
         if body["status"] >= 500:
             log.error("%s: %s", body["type"], body["detail"])
-        headers = {"retry-after": "1"} if isinstance(error, Overloaded) else None
+        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped) else {}
+        if isinstance(error, Stopped):
+            headers["connection"] = "close"  # what remains of the body is not read
         return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
 
     async def invalid(request: Request, error: Exception) -> JSONResponse:

@@ -13,18 +13,23 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import problem
+from .errors import Stopped, problem
 from .settings import Settings
+from .stopping import Stopping
 
 STREAMED = "application/x-ndjson"
 """A body of this type that goes to /ingest has no size, and the time limit is between one part and the next."""
 
 
 class BodyLimits:
-    """ASGI middleware that answers 413 beyond `max_body_bytes` and 408 after `body_timeout_s`."""
+    """ASGI middleware that answers 413 beyond `max_body_bytes` and 408 after `body_timeout_s`.
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    A stream is also told when the service is about to end: it would use up the time of grace, and may be endless.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, stopping: Stopping) -> None:
         self._app = app
+        self._stopping = stopping
         self._most = settings.max_body_bytes
         self._timeout = settings.body_timeout_s
 
@@ -44,19 +49,19 @@ class BodyLimits:
         done = False
 
         async def limited() -> Message:
-            nonlocal deadline, seen, done
+            nonlocal seen, done
             if done:  # what comes now is a disconnect, which may take as long as the reply
                 return await receive()
             if streamed:
-                deadline = clock() + self._timeout
+                message = await self._more(receive)
+                done = not message.get("more_body", False)
+                return message
             try:
                 async with asyncio.timeout_at(deadline):
                     message = await receive()
             except TimeoutError:
                 raise _TooSlow from None
             done = not message.get("more_body", False)
-            if streamed:
-                return message
             seen += len(message.get("body", b""))
             if seen > self._most:
                 raise _TooLarge
@@ -70,6 +75,18 @@ class BodyLimits:
             return  # nobody is left to answer
         except _TooSlow:
             await self._too_slow(scope, receive, send, streamed)
+
+    async def _more(self, receive: Receive) -> Message:
+        """The next part of a stream. Raises `Stopped` where the service is about to end before it comes."""
+        try:
+            if self._stopping:
+                raise TimeoutError
+            async with self._stopping.wait_until(asyncio.get_running_loop().time() + self._timeout):
+                return await receive()
+        except TimeoutError:
+            if self._stopping:
+                raise Stopped("the service is about to end") from None
+            raise _TooSlow from None
 
     async def _too_slow(self, scope: Scope, receive: Receive, send: Send, streamed: bool) -> None:
         limit = f"{self._timeout:g} s (body_timeout_s)"

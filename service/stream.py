@@ -22,7 +22,7 @@ from models.errors import ModelsError
 from . import ingest as ingesting
 from .codecs import share_of_request
 from .engine import Engine
-from .errors import InvalidRequest, TooLarge, plainly, pointer, short
+from .errors import InvalidRequest, Stopped, TooLarge, plainly, pointer, short
 from .schemas import MOST, IngestItem, IngestReply, ItemError, ModelInfo
 
 BATCH_LINES = 5_000
@@ -100,7 +100,7 @@ class LineIngest:
         most = self._engine.settings.max_body_bytes
         waiting: list[bytes] = []
         rest, size, since = bytearray(), 0, time.monotonic()
-        async for chunk in chunks:
+        async for chunk in self._until_stopped(chunks, waiting):
             end, *lines = chunk.split(b"\n")
             rest += end
             if lines:
@@ -119,8 +119,21 @@ class LineIngest:
             size += len(chunk)
             if len(waiting) >= BATCH_LINES or size >= BATCH_BYTES or time.monotonic() - since >= BATCH_S:
                 await run_in_threadpool(self._store, waiting)
-                waiting, size = [], 0
+                waiting.clear()
+                size = 0
         await run_in_threadpool(self._store, [*waiting, bytes(rest)] if rest else waiting)
+
+    async def _until_stopped(self, chunks: AsyncIterator[bytes], waiting: list[bytes]) -> AsyncIterator[bytes]:
+        """The chunks. Where the service is about to end, whole lines that wait are stored, and it is said how far."""
+        try:
+            async for chunk in chunks:
+                yield chunk
+        except Stopped:
+            await run_in_threadpool(self._store, waiting)
+            raise Stopped(
+                f"the service is about to end: it took {self._lines:,} lines; {self._so_far()}. When it is back, send "
+                "the rest, or where every line has an id all of it again"
+            ) from None
 
     def _store(self, lines: list[bytes]) -> None:
         """Commit a batch. Empty lines count, so that a line keeps its number, and are passed over."""

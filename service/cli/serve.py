@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .base import DEFAULT_DATA_DIR, DataDir, app, friendly, settings_for
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+_INTERRUPTED = 130
 
 AllowOpen = Annotated[
     bool,
@@ -69,23 +77,52 @@ def check_free(host: str, port: int) -> None:
 
 
 @contextmanager
-def warming() -> Iterator[None]:
+def warming() -> Iterator[subprocess.Popen[bytes]]:
     """Have the search kernels compiled meanwhile, in a process of its own; once for a processor, then it is nothing."""
     child = subprocess.Popen([sys.executable, "-P", "-m", "index.warm"], stdout=subprocess.DEVNULL)
     try:
-        yield
+        yield child
     finally:
         child.kill()
         child.wait()
 
 
 def run(host: str, port: int, data_dir: Path, allow_open: bool = False) -> None:
-    """Serve until a signal ends it; requests in flight are finished."""
-    from ..opening import Opening
+    """Serve until a signal ends it; requests in flight are finished.
 
+    Ends with 0 where all of them were, with 1 where the time of grace was not enough, and with 130 where a second
+    interrupt cut it short.
+    """
     check_guarded(host, data_dir, allow_open)
     check_free(host, port)
     settings = settings_for(data_dir, host=host, port=port, allow_open=allow_open)
+    children: list[subprocess.Popen[bytes]] = []
+    _end_at_a_signal(children)
+    if code := _serve(settings, children):
+        logging.shutdown()
+        os._exit(code)  # threads that go on with what was cut off are not waited for
+
+
+def _end_at_a_signal(children: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Until it serves, a signal ends the process at once: it owes nobody an answer, and opening survives a kill.
+
+    Without this the first process of a container, which is deaf to signals that it has no handler for, would be killed
+    after the engine's patience.
+    """
+
+    def end(sig: int, frame: FrameType | None) -> None:
+        for child in children:
+            child.kill()
+        os._exit(0)
+
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sig, end)
+
+
+def _serve(settings: Settings, children: list[subprocess.Popen[bytes]]) -> int:
+    """Serve until told to stop; returns the exit code."""
+    from ..opening import Opening
+
     opening = Opening(settings)  # goes on beside the imports
 
     import torch
@@ -99,11 +136,23 @@ def run(host: str, port: int, data_dir: Path, allow_open: bool = False) -> None:
     app = create_app(settings, opening)
 
     class Server(uvicorn.Server):
-        """Tells the application of a stop at once, so that endless streams do not use up the grace time."""
+        """Tells the application of a stop at once, so that endless streams do not use up the grace time.
+
+        uvicorn would end the process by the signal that stopped it, which looks like a failure to who sent it.
+        """
+
+        finished = False
+
+        async def _wait_tasks_to_complete(self) -> None:
+            await super()._wait_tasks_to_complete()
+            self.finished = True  # not where the time of grace was over before
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            # A second SIGTERM changes nothing: some send one to the process and one to its group.
+            self.force_exit = self.force_exit or (self.should_exit and sig == signal.SIGINT)
+            self.should_exit = True
             app.state.runner.stop()
-            super().handle_exit(sig, frame)
+            app.state.engine.stopping.begin()
 
     config = uvicorn.Config(
         app,
@@ -114,5 +163,10 @@ def run(host: str, port: int, data_dir: Path, allow_open: bool = False) -> None:
         server_header=False,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
-    with warming():
-        Server(config).run()
+    server = Server(config)
+    with warming() as child:
+        children.append(child)
+        server.run()
+    if server.force_exit:
+        return _INTERRUPTED
+    return 0 if server.finished else 1
