@@ -53,6 +53,15 @@ class KeyBitmap:
     bits: Bitmap
 
 
+def chunk_widths(items: int, bits: int) -> NDArray[np.int64]:
+    """`(m,)` bits of each chunk, for at least two items: at most log2(items), so that a bucket holds about one."""
+    chunks = math.ceil(bits / math.log2(items))
+    widths = np.full(chunks, bits // chunks, np.int64)
+    # The bits that are left over go to the chunks after the first, whose candidates are dearer to look at.
+    widths[(1 + np.arange(bits % chunks)) % chunks] += 1
+    return widths
+
+
 @dataclass(frozen=True, slots=True)
 class Buckets:
     """The items sorted by the value of each chunk; the arguments of `probe`, where they are explained."""
@@ -66,16 +75,14 @@ class Buckets:
 
     @classmethod
     def layout(cls, items: int, bits: int) -> Self:
-        """Empty buckets for so many items: chunks of at most log2(items) bits, so that a bucket holds about one."""
-        chunks = math.ceil(bits / math.log2(items))
-        widths = np.full(chunks, bits // chunks)
-        # The bits that are left over go to the chunks after the first, whose candidates are dearer to look at.
-        widths[(1 + np.arange(bits % chunks)) % chunks] += 1
+        """Empty buckets for so many items."""
+        widths = chunk_widths(items, bits)
+        chunks = len(widths)
         edges = np.concatenate([[0], np.cumsum(widths)])
         starts = np.concatenate([[0], np.cumsum((1 << widths) + 1)])
         return cls(
             np.array(edges[:-1], np.int64),
-            widths.astype(np.int64),
+            widths,
             starts[:-1].astype(np.int64),
             np.empty(starts[-1], np.uint32),
             np.empty((chunks - 1) * items, np.uint32),
