@@ -32,11 +32,12 @@ def _wide(codes: Codes) -> NDArray[np.uint64]:
     return wide.view(np.uint64)
 
 
-def _columns_of(bits: int) -> NDArray[np.int64]:
+def _columns_of(bits: int) -> Counts:
     """`(bits,)`, the column in which each bit of a code ends up, whatever the machine's byte order."""
     alone = _wide(np.packbits(np.eye(bits, dtype=np.uint8), axis=1))  # (bits, words)
     word = np.argmax(alone != 0, axis=1)
-    return 64 * word + np.log2(alone.max(axis=1)).astype(np.int64)
+    places: Counts = 64 * word + np.log2(alone.max(axis=1)).astype(np.int64)
+    return places
 
 
 @kernel

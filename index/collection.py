@@ -347,6 +347,16 @@ class Collection:
         keys, codes = snapshot.contents()
         return keys, AllPairs(snapshot.bits, codes, radius, threads=threads)
 
+    @property
+    def sequence(self) -> int:
+        """The number of the present state; every change has a higher one."""
+        return self._live.snapshot.sequence
+
+    def codes(self) -> tuple[int, Codes]:
+        """The number of the present state, and every code `(n, bits / 8)` of it in the order they came."""
+        snapshot = self._live.snapshot
+        return snapshot.sequence, snapshot.contents()[1]
+
     def ids(self, keys: Sequence[int]) -> dict[int, str]:
         """The ids of those of `keys` that are still stored."""
         with self._live.state() as (reader, _):

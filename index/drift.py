@@ -153,7 +153,8 @@ def _discrepancy(a: Codes, b: Codes, seed: int) -> tuple[float, Floats]:
 def _stability(before: Floats, n: int, now: Floats, m: int) -> Floats:
     """The population stability index of each bit; half an item is added to each side, so that it stays finite."""
     p, q = (before * n + 0.5) / (n + 1), (now * m + 0.5) / (m + 1)
-    return (q - p) * (np.log(q / p) - np.log((1 - q) / (1 - p)))
+    index: Floats = (q - p) * (np.log(q / p) - np.log((1 - q) / (1 - p)))
+    return index
 
 
 def _strange(known: Codes, codes: Codes) -> float:

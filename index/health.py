@@ -113,6 +113,22 @@ class Health:
     drift: Drift | None = None
     recent_drift: Drift | None = None
 
+    @property
+    def fullest(self) -> int:
+        """Items in the fullest bucket of any chunk."""
+        return max((chunk.largest for chunk in self.chunks), default=0)
+
+    @property
+    def met(self) -> float:
+        """Items met by a look into one bucket of each chunk."""
+        return sum(chunk.met for chunk in self.chunks)
+
+    @property
+    def slowdown(self) -> float:
+        """The same, in times of what evenly spread codes would have there."""
+        expected = sum(chunk.met_expected for chunk in self.chunks)
+        return self.met / expected if expected else 1.0
+
 
 def measure(codes: Codes, profile: CodeProfile | None = None, *, seed: int = 0) -> Health:
     """The health of codes `(n, bits / 8)` in the order they came, compared with `profile` where there is one."""

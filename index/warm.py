@@ -13,6 +13,8 @@ import numpy as np
 
 from .contents import contents_of
 from .delta import Delta
+from .drift import CodeProfile
+from .health import measure
 from .multihash import KeyBitmap, MultiHashIndex
 
 WIDTHS = (64, 128, 256, 32, 512)
@@ -29,6 +31,7 @@ def compile_kernels(bits: int) -> None:
     index.only(KeyBitmap(0, np.ones(1, np.uint8))).search(codes[0], 1)
     Delta.empty(bits).extended(keys, codes).only(some).find(codes[0], 1, 1)
     contents_of(keys, codes)
+    measure(codes, CodeProfile.of(codes))
 
 
 if __name__ == "__main__":

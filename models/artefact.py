@@ -4,7 +4,8 @@
     model.safetensors   every weight and every fitted number of the preprocessing
     metrics.json        what was measured at the end of training
     card.md             the same for people, with a YAML head
-    checksums.json      SHA-256 of the four
+    codes.json          what the codes of the training set were like, for who compares later ones with it; may be absent
+    checksums.json      SHA-256 of the others
 
 The folder is written under a temporary name, synced and renamed, so it is there whole or not at all. Reading verifies
 every checksum, allows no other file, and executes nothing: no pickle is ever written or read.
@@ -33,6 +34,7 @@ from .inputs import INPUTS, input_from_config
 
 FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
+_CODES = "codes.json"
 _CHECKSUMS = "checksums.json"
 
 
@@ -45,6 +47,8 @@ class Artefact:
     metrics: Mapping[str, Any]
     card: str
     fingerprint: str
+    codes: Mapping[str, Any] | None = None
+    """What the codes of the training set were like; None of a model saved without it."""
 
 
 def fingerprint(model: Model) -> str:
@@ -72,9 +76,18 @@ def _identity(model: Model) -> dict[str, Any]:
 
 
 def save_artefact(
-    model: Model, folder: Path, *, metrics: Mapping[str, Any], training: Mapping[str, Any], title: str
+    model: Model,
+    folder: Path,
+    *,
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any],
+    title: str,
+    codes: Mapping[str, Any] | None = None,
 ) -> str:
-    """Write `model` to the new folder `folder`, all or nothing. Returns its fingerprint."""
+    """Write `model` to the new folder `folder`, all or nothing. Returns its fingerprint.
+
+    codes: what the codes of the training set are like, kept as it is.
+    """
     mark = fingerprint(model)
     config = {
         "format": FORMAT,
@@ -89,6 +102,8 @@ def save_artefact(
         "metrics.json": _json(dict(metrics)),
         "card.md": _card(model, title, mark, metrics, training).encode(),
     }
+    if codes is not None:
+        contents[_CODES] = _json(codes)
     contents[_CHECKSUMS] = _json({name: hashlib.sha256(data).hexdigest() for name, data in contents.items()})
     draft = folder.with_name(f".new-{uuid.uuid4().hex}")
     draft.mkdir(parents=True)
@@ -128,7 +143,8 @@ def read_artefact(folder: Path) -> Artefact:
             f"{folder}: input kind {config['input'].get('kind')!r} is not one that this program knows"
         )
     metrics = _object(folder, "metrics.json", contents["metrics.json"])
-    return Artefact(folder, config, metrics, contents["card.md"].decode(), mark)
+    codes = _object(folder, _CODES, contents[_CODES]) if _CODES in contents else None
+    return Artefact(folder, config, metrics, contents["card.md"].decode(), mark, codes)
 
 
 @torch.inference_mode(False)  # whoever asks first: tensors made in inference mode would stay without versions
@@ -162,10 +178,11 @@ def sync_folder(folder: Path) -> None:
 def _verified(folder: Path) -> dict[str, bytes]:
     try:
         sums = _object(folder, _CHECKSUMS, (folder / _CHECKSUMS).read_bytes())
-        extra = sorted({path.name for path in folder.iterdir()} - {*_FILES, _CHECKSUMS})
+        files = (*_FILES, _CODES) if _CODES in sums else _FILES
+        extra = sorted({path.name for path in folder.iterdir()} - {*files, _CHECKSUMS})
         if extra:
             raise ArtefactDamaged(f"{folder}: {extra[0]} does not belong to a model; remove it")
-        contents = {name: (folder / name).read_bytes() for name in _FILES}
+        contents = {name: (folder / name).read_bytes() for name in files}
     except OSError as error:
         raise ArtefactDamaged(f"{folder}: {error.strerror}: {error.filename}") from None
     for name, data in contents.items():

@@ -15,12 +15,14 @@ from starlette.concurrency import run_in_threadpool
 from . import __version__, errors
 from .engine import Engine
 from .gate import Gate
+from .health import Examinations
+from .health_gauges import HealthGauges
 from .jobs import JobStore
 from .keys import KeyRing
 from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
-from .routes import collections, create, health, ingest, jobs, models, search
+from .routes import code_health, collections, create, health, ingest, jobs, models, search
 from .runner import Runner
 from .security import secure
 from .settings import Settings
@@ -46,6 +48,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         most_waiting=settings.max_jobs_waiting,
         at_once=settings.max_jobs_running,
     )
+    examinations = Examinations(engine)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,6 +56,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
             log.error("%s", fault)
         yield
         runner.close()
+        examinations.close()
         engine.close()
 
     app = FastAPI(
@@ -67,7 +71,9 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         },
     )
     app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
-    for part in (ingest, search, create, collections, models, jobs, health):
+    app.state.examinations = examinations
+    app.state.metrics.registry.register(HealthGauges(examinations, settings.health_every_s))
+    for part in (ingest, search, create, code_health, collections, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)
     app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)

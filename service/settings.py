@@ -100,4 +100,10 @@ class Settings(BaseSettings):
         1, ge=1, le=64, description="jobs at a time; each has a process of its own and uses all the cores it is given"
     )
     max_jobs_waiting: int = Field(16, ge=0, description="jobs queued behind those that run; more are refused with 429")
+    health_every_s: float = Field(
+        300,
+        ge=0,
+        description="least time between two examinations of a collection for the metrics, when it has changed; one "
+        "takes a second of one core for a million items",
+    )
     shutdown_grace_s: int = Field(30, ge=1, description="time in which requests in flight are finished at a stop")

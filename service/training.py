@@ -8,17 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import ValidationError
 
+from index import Codes, pack
+from index.drift import CodeProfile
 from models.artefact import save_artefact
-from models.base import build, explain
+from models.base import Model, build, explain
 from models.data import Dataset
-from models.errors import InvalidParams
+from models.errors import InvalidInput, InvalidParams
 from models.inputs import INPUTS
 from models.train import Progress, TrainConfig, Trainer
 
 _SMALL = 1_000_000
+_AT_ONCE = 256
+_PROFILED = 10_000
+"""Items whose codes are remembered: each bit's share of ones is then known to half a percent."""
 
 
 @dataclass(frozen=True)
@@ -76,4 +82,30 @@ def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
         metrics=trainer.metrics,
         training={"data": data.name, "items": len(data), **trainer.config.model_dump()},
         title=training.name,
+        codes=profile(model, data),
     )
+
+
+def profile(model: Model, data: Dataset) -> dict[str, Any] | None:
+    """What the codes of `data` are like, of a part of it where it is large, as JSON; None where nothing has a code."""
+    places = np.arange(len(data))
+    if len(places) > _PROFILED:
+        places = np.sort(np.random.default_rng(0).choice(places, _PROFILED, replace=False))
+    codes = [
+        _codes(model, [data.items[place] for place in part])
+        for part in np.split(places, range(_AT_ONCE, len(places), _AT_ONCE))
+    ]
+    found = np.concatenate(codes)
+    return CodeProfile.of(found).as_dict() if len(found) else None
+
+
+def _codes(model: Model, items: list[Any]) -> Codes:
+    """The codes of those of `items` that have one."""
+    while items:
+        try:
+            return pack(model.logits(items))
+        except InvalidInput as error:
+            if error.position is None:
+                raise
+            items.pop(error.position)  # an outlier beyond all numbers: nothing that arrives later is like it
+    return np.empty((0, model.bits // 8), np.uint8)
