@@ -352,10 +352,10 @@ class Collection:
         """The number of the present state; every change has a higher one."""
         return self._live.snapshot.sequence
 
-    def codes(self) -> tuple[int, Codes]:
-        """The number of the present state, and every code `(n, bits / 8)` of it in the order they came."""
+    def codes(self) -> tuple[int, ModelKey | None, Codes]:
+        """Of the present state: its number, the model, and every code `(n, bits / 8)` in the order they came."""
         snapshot = self._live.snapshot
-        return snapshot.sequence, snapshot.contents()[1]
+        return snapshot.sequence, self.generations.known(snapshot.generation).model, snapshot.contents()[1]
 
     def ids(self, keys: Sequence[int]) -> dict[int, str]:
         """The ids of those of `keys` that are still stored."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from index import Collection
+from index import Collection, ModelKey
 from index.drift import LEAST, CodeProfile
 from index.errors import InvalidCode
 from index.findings import Finding, findings
@@ -31,6 +31,7 @@ class Examined:
     """What was measured of one state of a collection, and what it means."""
 
     state: _State
+    model: ModelKey | None
     health: Health
     findings: list[Finding]
     no_drift: str | None
@@ -93,15 +94,17 @@ class Examinations:
                 self.ask(collection).add_done_callback(_log_failure)
 
     def _examine(self, collection: Collection) -> Examined:
-        started, (created, fingerprint, _) = time.monotonic(), _state(collection)
-        sequence, codes = collection.codes()
-        profile, reason = self._profile(fingerprint, collection.bits)
+        started = time.monotonic()
+        sequence, model, codes = collection.codes()
+        fingerprint = model.fingerprint if model else None
+        profile, reason = self._profile(fingerprint, codes.shape[1] * 8)
         if profile is not None and len(codes) < LEAST:
             reason = f"drift is told from {LEAST} items on; the collection holds {len(codes)}"
         health = measure(codes, profile)
         finished = time.monotonic()
         examined = Examined(
-            (created, fingerprint, sequence),
+            (collection.config.created_at, fingerprint, sequence),
+            model,
             health,
             findings(health),
             reason,

@@ -31,6 +31,7 @@ PUBLIC = frozenset(
 NEEDED: Mapping[str, Scope] = {
     "GET /collections": "read",
     "GET /collections/{collection}": "read",
+    "GET /collections/{collection}/health": "read",
     "GET /collections/{collection}/items": "read",
     "GET /collections/{collection}/items/{id:path}": "read",
     "GET /families": "read",

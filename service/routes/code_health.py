@@ -8,7 +8,6 @@ from typing import Annotated, cast
 import numpy as np
 from fastapi import APIRouter, Depends, Request
 
-from index import Collection
 from index.drift import Drift
 from index.findings import worst
 from index.health import Bits, Health
@@ -49,14 +48,14 @@ async def code_health(
     buckets, what a radius finds, and drift from the training set. Measured beside the searches, a second or so for a
     million items, and kept until the collection changes."""
     found = engine.catalogue.get(collection)
-    return _reply(found, await asyncio.wrap_future(examinations.ask(found)))
+    return _reply(found.name, await asyncio.wrap_future(examinations.ask(found)))
 
 
-def _reply(collection: Collection, examined: Examined) -> CodeHealth:
-    health, key = examined.health, collection.config.model
+def _reply(collection: str, examined: Examined) -> CodeHealth:
+    health, key = examined.health, examined.model
     bits = health.bits
     return CodeHealth(
-        collection=collection.name,
+        collection=collection,
         model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
         items=health.items,
         bits=health.width,
