@@ -20,7 +20,7 @@ from .bits import MAX_BITS
 from .errors import InvalidItem, InvalidQuery, StoreDamaged
 from .items import check_id
 from .protocol import Hits, Plan
-from .reader import Reader
+from .reader import Reader, payload_of
 from .records import ModelKey
 
 
@@ -30,10 +30,15 @@ class Hit:
 
     id: str
     distance: int
-    payload: Mapping[str, Any] | None = None
+    payload_text: str | None = None
+    """The payload as JSON, an object, just as it is stored."""
     code: bytes | None = None
     score: float | None = None
     """How well the code fits the query's logits, -1 to 1; only where that was asked for (see `rerank`)."""
+
+    @property
+    def payload(self) -> Mapping[str, Any] | None:
+        return payload_of(self.payload_text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +24,7 @@ from . import sidecar
 from .bits import Codes
 from .commit import GroupCommit
 from .errors import StoreUnavailable
+from .glance import Glance, connect_impatiently
 from .multihash import INLINE_BYTES, MultiHashIndex
 from .reader import Reader
 from .snapshot import MERGE_AT, MERGE_SHARE, Snapshot
@@ -72,6 +74,7 @@ class Live:
         self._uncopied = 0  # items written or removed that the copy beside the store does not know
         self._successor: Successor | None = None  # what a flip is about to publish
         self.snapshot = self._load(bits)
+        self.glance = Glance(partial(connect_impatiently, store.path))
         self._commits = GroupCommit(store, self._publish)
 
     def _load(self, bits: int) -> Snapshot:
@@ -291,4 +294,5 @@ class Live:
                     self._save(snapshot.sequence, *snapshot.contents())
             finally:
                 self._copies = False
+                self.glance.close()
                 self._store.close()

@@ -229,20 +229,41 @@ class MultiHashIndex:
     def search(self, code: Codes, k: int, radius: int | None = None) -> Hits:
         """The `k` nearest (within `radius`) and every further item at the k-th distance."""
         radius = self.bits if radius is None else radius
-        return self._run(as_query(code, self.bits), radius, k, WASTE)
+        found = self._run(as_query(code, self.bits), radius, k, WASTE * self.scan_ns, math.inf)
+        assert found is not None  # for an allowance without end
+        return found
 
     def within(self, code: Codes, radius: int) -> Hits:
-        return self._run(as_query(code, self.bits), radius, 0, 1.0)
+        found = self._run(as_query(code, self.bits), radius, 0, self.scan_ns, math.inf)
+        assert found is not None
+        return found
 
-    def _run(self, query: Query, radius: int, k: int, share: float) -> Hits:
+    def within_allowance(self, code: Codes, k: int | None, radius: int | None, nanoseconds: float) -> Hits | None:
+        """As `search`, or without k as `within`; None where that is dearer than `nanoseconds` by the planner's prices.
+
+        Buckets are priced before any candidate is touched, so to find out costs little against what is saved.
+        """
+        share = 1.0 if k is None else WASTE
+        radius = self.bits if radius is None else radius
+        budget = min(share * self.scan_ns, nanoseconds)
+        return self._run(as_query(code, self.bits), radius, k or 0, budget, nanoseconds)
+
+    @property
+    def scan_ns(self) -> float:
+        """What it costs to compare with every code, in nanoseconds."""
+        return SCAN_NS * len(self._codes)
+
+    def _run(self, query: Query, radius: int, k: int, budget: float, allowance: float) -> Hits | None:
+        """By buckets while these cost no more than `budget`, else by scan; None where that is beyond `allowance`."""
         buckets = self._buckets
         items = len(self._keys)
         if self._few is not None:
+            if PRICES[2] * len(self._few) > allowance:
+                return None
             found = visit(self._codes, self._keys, self._first, self._few, query, radius, k)
             found.sort()
             return Hits(found, Plan("scan", len(self._few)))
         if buckets is not None and k < self._count:
-            budget = share * SCAN_NS * len(self._codes)
             found, candidates = probe(
                 self._codes,
                 self._keys,
@@ -264,6 +285,8 @@ class MultiHashIndex:
                 found.sort()
                 bucket = k == 0 and radius < len(buckets.shifts)
                 return Hits(found, Plan("bucket" if bucket else "multi-index-hash", candidates))
+        if self.scan_ns > allowance:
+            return None
         found = scan(self._codes, self._keys, self._first, query, self._alive, radius, k)
         found.sort()
         return Hits(found, Plan("scan", items))

@@ -119,13 +119,16 @@ class Reader:
                     break
         return found
 
-    def payloads(self, keys: Sequence[int]) -> dict[int, dict[str, Any] | None]:
-        """The payload of each of `keys`."""
+    def payloads(self, keys: Sequence[int]) -> dict[int, str | None]:
+        """The payload of each of `keys` as JSON. Raises `StoreDamaged` where one is no JSON object."""
         rows = self.db.execute(
             "SELECT key, payload FROM items WHERE key IN (SELECT value FROM json_each(?))",
             (json.dumps(keys),),
         )
-        return {key: payload_of(payload) for key, payload in rows}
+        found = dict(rows.fetchall())
+        for text in found.values():
+            payload_of(text)
+        return found
 
     def codes_of(self, keys: Sequence[int]) -> dict[int, bytes]:
         """The code of each of `keys`."""

@@ -104,6 +104,15 @@ class Snapshot:
         hits = self.base.within(code, radius)
         return hits if self.delta.size == 0 else _merged(hits, self.delta.find(code, radius, 0))
 
+    def within_allowance(self, code: Codes, k: int | None, radius: int | None, nanoseconds: float) -> Hits | None:
+        """As `search`, or without k as `within`; None where that is dearer than `nanoseconds` by the planner's prices."""
+        nanoseconds -= self.delta.scan_ns
+        hits = None if nanoseconds < 0 else self.base.within_allowance(code, k, radius, nanoseconds)
+        if hits is None or self.delta.size == 0:
+            return hits
+        hits = _merged(hits, self.delta.find(code, self.bits if radius is None else radius, k or 0))
+        return hits if k is None else hits.nearest(k)
+
 
 def _merged(base: Hits, delta: Hits) -> Hits:
     packed = np.concatenate([base.packed, delta.packed])

@@ -1,0 +1,132 @@
+"""Answers that take so little that an event loop can give them: nothing in here waits, for the disk's lock or for others.
+
+The index is searched as far as its planner's prices allow. What was found is looked up in one statement. That may see
+a later state of the store than the snapshot shows, but a key stands for one content for ever: where all keys are still
+there, so is what the snapshot stood for. Whatever is not so simple, or not in order, is left to `query.answer`, which
+takes its time and says what is wrong.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from .answer import Hit, Page
+from .bits import Codes
+from .scan import KEY_BITS, KEY_MASK
+from .snapshot import Snapshot
+
+ALLOWANCE_NS = 200_000.0
+"""What an index may take by its planner's prices: less than handing the search to a thread and back costs under load."""
+MOST = 64
+"""Items that are looked up: about a microsecond each."""
+
+_CACHE_KIB = 16 * 1024
+"""SQLite's own memory for pages of the store: rows of a hundred thousand small items."""
+
+
+class Glance:
+    """The short way to the items of one store. For use from many threads, of which one at a time gets an answer."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        """connect: opens the store to be read; its searches are not to wait for a lock."""
+        self._connect = connect
+        self._db: sqlite3.Connection | None = None
+        self._busy = threading.Lock()
+
+    def close(self) -> None:
+        with self._busy:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def page(
+        self,
+        snapshot: Snapshot,
+        code: Codes,
+        k: int | None,
+        radius: int | None,
+        limit: int,
+        *,
+        payloads: bool,
+        codes: bool,
+        count_only: bool,
+        allowance_ns: float = ALLOWANCE_NS,
+    ) -> Page | None:
+        """The exact answer as `query.answer` gives it, or None where that is the one to ask."""
+        found = snapshot.within_allowance(code, k, radius, allowance_ns)
+        if found is None:
+            return None
+        size = len(found)
+        total = size if k is None else min(k, size)
+        if count_only or size == 0:
+            return Page((), total, None, found.plan)
+        if size > MOST or (k is None and size > limit):
+            return None
+        packed = found.packed.tolist()
+        rows = self._rows([one & KEY_MASK for one in packed])
+        if rows is None:
+            return None
+        distance_of = {one & KEY_MASK: one >> KEY_BITS for one in packed}
+        ordered = sorted([(distance_of[key], id, code, payload) for key, id, code, payload in rows])[:total]
+        texts = [row[3] for row in ordered if row[3] is not None] if payloads else []
+        if texts and not _are_objects(texts):
+            return None
+        hits = [
+            Hit(id, distance, payload if payloads else None, code if codes else None)
+            for distance, id, code, payload in ordered
+        ]
+        return Page(hits, total, None, found.plan)
+
+    def _rows(self, keys: list[int]) -> list[tuple[int, str, bytes, str | None]] | None:
+        """(key, id, code, payload) of all of `keys`; None where that cannot be had now."""
+        if not self._busy.acquire(blocking=False):
+            return None
+        try:
+            if self._db is None:
+                self._db = self._connect()
+            rows = self._db.execute(_STATEMENTS[len(keys)], keys).fetchall()
+        except sqlite3.Error:  # a lock, or damage, of which a search that may wait finds out more
+            return None
+        finally:
+            self._busy.release()
+        if len(rows) != len(keys):
+            return None
+        crc32 = zlib.crc32
+        out = []
+        try:
+            for key, id, code, seal, payload in rows:
+                if crc32(code, crc32(id.encode(), key & 0xFFFFFFFF)) != seal:  # as `reader.seal_of`
+                    return None
+                out.append((key, id, code, payload))
+        except (TypeError, AttributeError):  # not of the types that were written
+            return None
+        return out
+
+
+_STATEMENTS = [
+    f"SELECT key, id, code, seal, payload FROM items WHERE key IN ({','.join('?' * size)})" for size in range(MOST + 1)
+]
+
+
+def connect_impatiently(path: Path) -> sqlite3.Connection:
+    """A read-only connection that gives up at once where it would have to wait."""
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    db = sqlite3.connect(
+        uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=2 * MOST
+    )
+    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    return db
+
+
+def _are_objects(texts: list[str]) -> bool:
+    """Whether each is a JSON object, as it was written."""
+    try:
+        found = json.loads(f"[{','.join(texts)}]")
+    except (ValueError, TypeError):
+        return False
+    return len(found) == len(texts) and all(type(one) is dict for one in found)
