@@ -1,4 +1,4 @@
-"""Answers that take so little that an event loop can give them: nothing in here waits, for the disk's lock or for others.
+"""Answers that take so little that an event loop can give them: nothing in here waits for a lock.
 
 The index is searched as far as its planner's prices allow. What was found is looked up in one statement. That may see
 a later state of the store than the snapshot shows, but a key stands for one content for ever: where all keys are still
@@ -21,7 +21,7 @@ from .scan import KEY_BITS, KEY_MASK
 from .snapshot import Snapshot
 
 ALLOWANCE_NS = 200_000.0
-"""What an index may take by its planner's prices: less than handing the search to a thread and back costs under load."""
+"""What an index may take by its planner's prices: no more than handing a search to a thread and back costs under load."""
 MOST = 64
 """Items that are looked up: about a microsecond each."""
 

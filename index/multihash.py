@@ -239,7 +239,7 @@ class MultiHashIndex:
         return found
 
     def within_allowance(self, code: Codes, k: int | None, radius: int | None, nanoseconds: float) -> Hits | None:
-        """As `search`, or without k as `within`; None where that is dearer than `nanoseconds` by the planner's prices.
+        """As `search`, or without k as `within`; None where the planner's prices for it are above `nanoseconds`.
 
         Buckets are priced before any candidate is touched, so to find out costs little against what is saved.
         """

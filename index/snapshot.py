@@ -105,7 +105,7 @@ class Snapshot:
         return hits if self.delta.size == 0 else _merged(hits, self.delta.find(code, radius, 0))
 
     def within_allowance(self, code: Codes, k: int | None, radius: int | None, nanoseconds: float) -> Hits | None:
-        """As `search`, or without k as `within`; None where that is dearer than `nanoseconds` by the planner's prices."""
+        """As `search`, or without k as `within`; None where the planner's prices for it are above `nanoseconds`."""
         nanoseconds -= self.delta.scan_ns
         hits = None if nanoseconds < 0 else self.base.within_allowance(code, k, radius, nanoseconds)
         if hits is None or self.delta.size == 0:

@@ -148,18 +148,10 @@ def install(app: FastAPI) -> None:
     """Let every error of `app` leave as a problem."""
 
     async def known(request: Request, error: Exception) -> JSONResponse:
-        body = describe_error(error)
-        assert body is not None  # installed for the classes of the table only
-        if body["status"] >= 500:
-            log.error("%s: %s", body["type"], body["detail"])
-        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped) else {}
-        if isinstance(error, Stopped):
-            headers["connection"] = "close"  # what remains of the body is not read
-        return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
-
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
-        return invalid_body(error.errors())
+        reply = reply_to(error)
+        if reply is None:
+            raise error
+        return reply
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
@@ -171,18 +163,29 @@ def install(app: FastAPI) -> None:
         slug = phrase.lower().replace(" ", "-")
         return problem(error.status_code, slug, phrase, detail, headers=error.headers)
 
-    async def no_space(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, OSError)
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise error
-        detail = "the disk that holds the data directory is full; free some space and send the request again"
-        return problem(507, "disk-full", "The disk is full", detail)
-
     for kind, *_ in TABLE:
         app.add_exception_handler(kind, known)
-    app.add_exception_handler(OSError, no_space)
-    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(OSError, known)
+    app.add_exception_handler(RequestValidationError, known)
     app.add_exception_handler(HTTPException, http)
+
+
+def reply_to(error: Exception) -> JSONResponse | None:
+    """The problem reply that `error` means, or None where it is a defect of the service."""
+    if isinstance(error, RequestValidationError):
+        return invalid_body(error.errors())
+    body = describe_error(error)
+    if body is not None:
+        if body["status"] >= 500:
+            log.error("%s: %s", body["type"], body["detail"])
+        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped) else {}
+        if isinstance(error, Stopped):
+            headers["connection"] = "close"  # what remains of the body is not read
+        return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = "the disk that holds the data directory is full; free some space and send the request again"
+        return problem(507, "disk-full", "The disk is full", detail)
+    return None
 
 
 def internal_error() -> JSONResponse:

@@ -53,6 +53,8 @@ def assert_holds(collection: Collection, items: dict[str, Item]) -> None:
         want = sorted((int(hamming(np.frombuffer(item.code, np.uint8), near)), id) for id, item in items.items())
         page = collection.search(near, k=10)
         assert [(hit.distance, hit.id) for hit in page.hits] == want[:10]
+        glance = collection.glance(near, k=10, radius=None, limit=10, payloads=True, codes=True, count_only=False)
+        assert glance is None or [(hit.distance, hit.id) for hit in glance.hits] == want[:10]
         half = collection.bits // 2
         page = collection.search(near, radius=half, limit=10_000)
         assert [(hit.distance, hit.id) for hit in page.hits] == [pair for pair in want if pair[0] <= half]
