@@ -21,7 +21,7 @@ from .scan import KEY_BITS, KEY_MASK
 from .snapshot import Snapshot
 
 ALLOWANCE_NS = 200_000.0
-"""What an index may take by its planner's prices: no more than handing a search to a thread and back costs under load."""
+"""What an index may take by its planner's prices: about what a thread to hand it to costs under load."""
 MOST = 64
 """Items that are looked up: about a microsecond each."""
 
