@@ -342,6 +342,7 @@ class Collection:
         self,
         code: Codes,
         *,
+        fingerprint: str | None = None,
         k: int | None,
         radius: int | None,
         limit: int,
@@ -353,11 +354,14 @@ class Collection:
 
         Meant for an event loop. What `search` would refuse is left to it, too.
         """
-        wide = self.bits
-        if code.shape != (wide // 8,) or not (k or radius is not None) or (radius or 0) > wide or (radius or 0) < 0:
+        snapshot = self._live.snapshot
+        wide, model = snapshot.bits, self.generations.known(snapshot.generation).model
+        if code.size * 8 != wide or not (k or radius is not None) or not 0 <= (radius or 0) <= wide:
+            return None
+        if fingerprint is not None and (model is None or model.fingerprint != fingerprint):
             return None
         return self._live.glance.page(
-            self._live.snapshot, code, k, radius, limit, payloads=payloads, codes=codes, count_only=count_only
+            snapshot, code, k, radius, limit, model=model, payloads=payloads, codes=codes, count_only=count_only
         )
 
     def all_pairs(self, radius: int, *, threads: int = 2) -> tuple[NDArray[np.int64], AllPairs]:

@@ -13,12 +13,15 @@ import sqlite3
 import threading
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from .answer import Hit, Page
 from .bits import Codes
+from .records import ModelKey
 from .scan import KEY_BITS, KEY_MASK
 from .snapshot import Snapshot
+from .source import source_of
 
 ALLOWANCE_NS = 200_000.0
 """What an index may take by its planner's prices: about what a thread to hand it to costs under load."""
@@ -52,6 +55,7 @@ class Glance:
         radius: int | None,
         limit: int,
         *,
+        model: ModelKey | None,
         payloads: bool,
         codes: bool,
         count_only: bool,
@@ -64,11 +68,11 @@ class Glance:
         size = len(found)
         total = size if k is None else min(k, size)
         if count_only or size == 0:
-            return Page((), total, None, found.plan)
+            return Page((), total, None, found.plan, model)
         if size > MOST or (k is None and size > limit):
             return None
         packed = found.packed.tolist()
-        rows = self._rows([one & KEY_MASK for one in packed])
+        rows = self._rows([one & KEY_MASK for one in packed], snapshot.generation)
         if rows is None:
             return None
         distance_of = {one & KEY_MASK: one >> KEY_BITS for one in packed}
@@ -80,16 +84,16 @@ class Glance:
             Hit(id, distance, payload if payloads else None, code if codes else None)
             for distance, id, code, payload in ordered
         ]
-        return Page(hits, total, None, found.plan)
+        return Page(hits, total, None, found.plan, model)
 
-    def _rows(self, keys: list[int]) -> list[tuple[int, str, bytes, str | None]] | None:
+    def _rows(self, keys: list[int], generation: int) -> list[tuple[int, str, bytes, str | None]] | None:
         """(key, id, code, payload) of all of `keys`; None where that cannot be had now."""
         if not self._busy.acquire(blocking=False):
             return None
         try:
             if self._db is None:
                 self._db = self._connect()
-            rows = self._db.execute(_STATEMENTS[len(keys)], keys).fetchall()
+            rows = self._db.execute(_statement(generation, len(keys)), keys).fetchall()
         except sqlite3.Error:  # a lock, or damage, of which a search that may wait finds out more
             return None
         finally:
@@ -100,7 +104,7 @@ class Glance:
         out = []
         try:
             for key, id, code, seal, payload in rows:
-                if crc32(code, crc32(id.encode(), key & 0xFFFFFFFF)) != seal:  # as `reader.seal_of`
+                if crc32(code, crc32(id.encode(), key & 0xFFFFFFFF)) != seal:  # as `seal_of`
                     return None
                 out.append((key, id, code, payload))
         except (TypeError, AttributeError):  # not of the types that were written
@@ -108,9 +112,11 @@ class Glance:
         return out
 
 
-_STATEMENTS = [
-    f"SELECT key, id, code, seal, payload FROM items WHERE key IN ({','.join('?' * size)})" for size in range(MOST + 1)
-]
+@cache
+def _statement(generation: int, size: int) -> str:
+    own = source_of(generation)
+    wanted = ",".join("?" * size)
+    return f"SELECT items.key, id, {own.code}, {own.seal}, payload FROM {own.rows} WHERE items.key IN ({wanted})"
 
 
 def connect_impatiently(path: Path) -> sqlite3.Connection:
