@@ -338,31 +338,16 @@ class Collection:
             )
         return model
 
-    def glance(
-        self,
-        code: Codes,
-        *,
-        fingerprint: str | None = None,
-        k: int | None,
-        radius: int | None,
-        limit: int,
-        payloads: bool,
-        codes: bool,
-        count_only: bool,
-    ) -> Page | None:
-        """What `search` answers, where that takes about 200 us at most and waits for nothing; None where it may not.
+    def glance(self, code: Codes, *, fingerprint: str | None = None, **asked: Any) -> Page | None:
+        """What `search` answers, where that takes about 200 us at most and waits for nothing; None for all else.
 
-        Meant for an event loop. What `search` would refuse is left to it, too.
+        Meant for an event loop. asked: as for `search`, without cursor, filter and logits (see `Glance.page`).
         """
         snapshot = self._live.snapshot
-        wide, model = snapshot.bits, self.generations.known(snapshot.generation).model
-        if code.size * 8 != wide or not (k or radius is not None) or not 0 <= (radius or 0) <= wide:
-            return None
+        model = self.generations.known(snapshot.generation).model
         if fingerprint is not None and (model is None or model.fingerprint != fingerprint):
             return None
-        return self._live.glance.page(
-            snapshot, code, k, radius, limit, model=model, payloads=payloads, codes=codes, count_only=count_only
-        )
+        return self._live.glance.page(snapshot, model, code, **asked)
 
     def all_pairs(self, radius: int, *, threads: int = 2) -> tuple[NDArray[np.int64], AllPairs]:
         """The pairs and groups of items within `radius` of each other, of the present state, and the items' keys.

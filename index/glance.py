@@ -50,18 +50,24 @@ class Glance:
     def page(
         self,
         snapshot: Snapshot,
-        code: Codes,
-        k: int | None,
-        radius: int | None,
-        limit: int,
-        *,
         model: ModelKey | None,
-        payloads: bool,
-        codes: bool,
-        count_only: bool,
+        code: Codes,
+        *,
+        k: int | None = None,
+        radius: int | None = None,
+        limit: int = 1000,
+        payloads: bool = True,
+        codes: bool = False,
+        count_only: bool = False,
         allowance_ns: float = ALLOWANCE_NS,
     ) -> Page | None:
-        """The exact answer as `query.answer` gives it, or None where that is the one to ask."""
+        """The exact answer as `query.answer` gives it, or None where that is the one to ask, or to refuse.
+
+        model: of the codes in `snapshot`.
+        """
+        wide = snapshot.bits
+        if code.size * 8 != wide or not (k or radius is not None) or not 0 <= (radius or 0) <= wide:
+            return None
         found = snapshot.within_allowance(code, k, radius, allowance_ns)
         if found is None:
             return None
