@@ -1,8 +1,9 @@
 """The collections of one data directory: create, open, list, delete.
 
 Layout: `<root>/<name>/items.db`, a folder a collection. A collection is created under a temporary name and
-renamed, and renamed before it is deleted, so a crash leaves either all of it or none. Names that start with a
-dot are ours; unknown files are reported and left alone. A collection that fails its checks is listed as damaged
+renamed, and renamed before it is deleted, so a crash leaves either all of it or none. One that is replaced has the
+name `.replaced-<name>` until the other has its own. Names that start with a dot are ours; unknown files are reported
+and left alone. A collection that fails its checks is listed as damaged
 and does not keep the others from being served.
 """
 
@@ -13,7 +14,7 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from .records import CollectionConfig
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 STORE_FILE = "items.db"
+_REPLACED = ".replaced-"
 
 
 def check_name(name: str) -> None:
@@ -46,6 +48,9 @@ class Catalogue:
         self.damaged: dict[str, str] = {}
         self.unknown: list[str] = []
         root.mkdir(parents=True, exist_ok=True)
+        for entry in root.glob(f"{_REPLACED}*"):
+            name = entry.name.removeprefix(_REPLACED)
+            os.rename(entry, root / (f".gone-{uuid.uuid4().hex}" if (root / name).exists() else name))
         for entry in sorted(root.iterdir()):
             if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():
                 shutil.rmtree(entry)  # what a crash left half-made or half-deleted
@@ -98,6 +103,57 @@ class Catalogue:
                 raise
             return self._open[config.name]
 
+    def draft(self) -> Path:
+        """A folder that does not exist yet, for `adopt` to take in."""
+        return self._root / f".new-{uuid.uuid4().hex}"
+
+    def check_free(self, name: str) -> None:
+        """Raise `CollectionExists` where there is a collection `name`, and `InvalidQuery` where there cannot be."""
+        check_name(name)
+        if (self._root / name).exists():
+            raise CollectionExists(f"there is already a collection {name!r}")
+
+    def adopt(self, draft: Path, name: str, *, replace: bool = False) -> Callable[[], None]:
+        """Make the store in the folder `draft`, whose config has this name, the collection `name`.
+
+        replace: whatever has that name. It serves until the other does; what is given back closes it and removes its
+        files, to be called when those who still use it are done. Raises `CollectionExists`, `StoreDamaged`.
+        """
+        check_name(name)
+        with self._lock:
+            if not replace:
+                self.check_free(name)
+            target, aside = self._root / name, self._root / f"{_REPLACED}{name}"
+            old = self._open.get(name)
+            there = target.exists()
+            if there:
+                _move(old, target, aside)
+            try:
+                os.rename(draft, target)
+                _sync(self._root)
+                collection = Collection(target / STORE_FILE, **self._tuning)
+            except BaseException:
+                if target.exists():
+                    os.rename(target, draft)
+                if there:
+                    _move(old, aside, target)
+                _sync(self._root)
+                raise
+            self._open[name] = collection
+            self.damaged.pop(name, None)
+            if not there:
+                return lambda: None
+            gone = self._root / f".gone-{uuid.uuid4().hex}"
+            _move(old, aside, gone)
+            _sync(self._root)
+
+        def retire() -> None:
+            if old is not None:
+                old.close(keep_copy=False)
+            shutil.rmtree(gone)
+
+        return retire
+
     def delete(self, name: str) -> None:
         """Delete the collection `name`, damaged or not. Raises `UnknownCollection`."""
         with self._lock:
@@ -112,6 +168,14 @@ class Catalogue:
             if collection is not None:
                 collection.close(keep_copy=False)
             shutil.rmtree(gone)
+
+
+def _move(collection: Collection | None, folder: Path, target: Path) -> None:
+    """Rename a collection's folder, under which it may be open."""
+    if collection is None:
+        os.rename(folder, target)
+    else:
+        collection.move(target)
 
 
 def _sync(folder: Path) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from . import filters
 from .answer import Page
 from .bits import Codes, check_width
+from .copying import MAX_FIELDS, copy_store
 from .errors import (
     GenerationChanged,
     InvalidCode,
@@ -29,16 +30,13 @@ from .items import Item, check_id
 from .live import Live
 from .pairs import AllPairs
 from .query import Query, answer
-from .records import CollectionConfig, Generation, ModelKey, PutResult, Report, Request
+from .records import CollectionConfig, ModelKey, PutResult, Report, Request, config_of
 from .rerank import Logits, check_logits
 from .selection import Selections
 from .snapshot import Snapshot
 from .steps import put_all, told_before
 from .store import Store
 from .transaction import Answered, Transaction
-
-MAX_FIELDS = 16
-"""Payload fields with an index: each makes every write slower."""
 
 
 class Collection:
@@ -52,8 +50,8 @@ class Collection:
         store = Store(path)
         try:
             with store.reader() as reader:
-                serving = next((one for one in reader.generations() if one.number == reader.generation), None)
-            self._config = _config(store.meta(), serving)
+                serving = reader.serving()
+            self._config = config_of(store.meta(), serving)
             if path.parent.name != self.name:
                 raise StoreDamaged(
                     f"the folder {path.parent.name!r} holds the collection {self.name!r}; give it its name back"
@@ -227,6 +225,15 @@ class Collection:
         """Bring what was written lately into the index; done in the background as well, when there is need."""
         self._live.merge()
 
+    def copy_to(self, path: Path) -> None:
+        """Copy one committed state of the store to the new file `path`; everything goes on meanwhile."""
+        with self._live.state() as (reader, _):
+            copy_store(reader.db, path)
+
+    def move(self, folder: Path) -> None:
+        """Rename the collection's folder to `folder`; everything goes on meanwhile."""
+        self._live.move(folder)
+
     def bytes_on_disk(self) -> int:
         """Size of the collection's files."""
         return self._live.bytes_on_disk()
@@ -386,14 +393,3 @@ class Collection:
                 if not (np.array_equal(keys, held_keys) and np.array_equal(codes, held_codes)):
                     faults.append("the index in memory differs from the store; restart the service to rebuild it")
             return Report(len(snapshot), tuple(faults))
-
-
-def _config(meta: Mapping[str, Any], serving: Generation | None) -> CollectionConfig:
-    if serving is None:
-        raise StoreDamaged("the store does not say which model made its codes")
-    try:
-        config = CollectionConfig(meta["name"], serving.bits, serving.model, meta["keep_inputs"], meta["created_at"])
-        check_width(config.bits)
-    except (KeyError, TypeError, InvalidCode) as error:
-        raise StoreDamaged(f"the settings of the collection cannot be read ({error})") from None
-    return config

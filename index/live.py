@@ -62,7 +62,6 @@ class Live:
     ) -> None:
         """Load the state of `store`. Raises `StoreDamaged` where it is not what was written."""
         self._store = store
-        self._folder: Path = store.path.parent
         self._merge_at, self._copy_from, self._inline_bytes = merge_at, copy_from, inline_bytes
         self._quiet_s = quiet_s
         self._published = threading.Condition()
@@ -269,6 +268,15 @@ class Live:
             self._store.compact()
             if len(keys) >= self._copy_from and self._save(self.snapshot.sequence, keys, codes):
                 self._store.records_removed, self._uncopied = True, 0
+
+    @property
+    def _folder(self) -> Path:
+        return self._store.path.parent
+
+    def move(self, folder: Path) -> None:
+        """Rename the folder of the store to `folder`, and go on there."""
+        with self._merging:  # which saves a copy in the folder
+            self._store.move(folder)
 
     def bytes_on_disk(self) -> int:
         """Size of the store, its log and the copy."""

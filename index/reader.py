@@ -61,6 +61,13 @@ class Reader:
             for generation in found
         ]
 
+    def serving(self) -> Generation:
+        """The one that serves. Raises `StoreDamaged`."""
+        for generation in self.generations():
+            if generation.number == self.generation:
+                return generation
+        raise StoreDamaged("the store does not say which model made its codes")
+
     def codes(self, bits: int) -> tuple[NDArray[np.int64], Codes]:
         """Every key `(n,)` ascending and code `(n, bits / 8)`. Raises `StoreDamaged` where a seal is broken."""
         keys, codes = self.codes_above(-1, bits)

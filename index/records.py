@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from .bits import check_width
+from .errors import InvalidCode, StoreDamaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,16 @@ class Generation:
     @property
     def fingerprint(self) -> str | None:
         return None if self.model is None else self.model.fingerprint
+
+
+def config_of(meta: Mapping[str, Any], serving: Generation) -> CollectionConfig:
+    """The settings that a store keeps. Raises `StoreDamaged`."""
+    try:
+        config = CollectionConfig(meta["name"], serving.bits, serving.model, meta["keep_inputs"], meta["created_at"])
+        check_width(config.bits)
+    except (KeyError, TypeError, InvalidCode) as error:
+        raise StoreDamaged(f"the settings of the collection cannot be read ({error})") from None
+    return config
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ and can be rebuilt. Readers open their own read-only connections; each `Reader` 
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sqlite3
 import threading
@@ -60,6 +61,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         """Open the store at `path`, bringing its schema up to date. Raises `StoreDamaged`, `StoreUnavailable`."""
         self.path = path
+        self._moving = threading.Lock()
         self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
         self._closed = threading.Event()
         self.records_removed = False
@@ -83,6 +85,16 @@ class Store:
                 self._idle.get_nowait().close()
         self._writer.close()
 
+    def move(self, folder: Path) -> None:
+        """Rename the folder that holds the store to `folder`, while it is in use.
+
+        What is open stays open: SQLite keeps its files by descriptor, and one that was moved does not, when it is
+        closed, remove the log of whatever has its old name by then.
+        """
+        with self._moving:
+            os.rename(self.path.parent, folder)
+            self.path = folder / self.path.name
+
     # -- settings of the collection ------------------------------------------------------------------------
 
     def set_meta(self, values: Mapping[str, Any]) -> None:
@@ -98,6 +110,13 @@ class Store:
             self._writer.execute(
                 "INSERT INTO generations VALUES (0, ?, ?, 'serving', 0, 0, ?)",
                 (json.dumps(None if model is None else asdict(model)), bits, created_at),
+            )
+
+    def set_model(self, number: int, model: ModelKey) -> None:
+        """Say by what name and version the model of a generation is known now."""
+        with faults(self.path), self._transaction():
+            self._writer.execute(
+                "UPDATE generations SET model = ? WHERE number = ?", (json.dumps(asdict(model)), number)
             )
 
     def meta(self) -> dict[str, Any]:
@@ -160,7 +179,8 @@ class Store:
             try:
                 db = self._idle.get_nowait()
             except queue.Empty:
-                db = _connect_read_only(self.path)
+                with self._moving:
+                    db = _connect_read_only(self.path)
             try:
                 db.execute("BEGIN")
                 yield Reader(db)
@@ -178,6 +198,7 @@ def _connect_read_only(path: Path) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode=ro"
     db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
     filters.install(db)
+    db.execute("PRAGMA schema_version")  # opens the log beside the file, which may be moved from now on
     return db
 
 

@@ -36,6 +36,8 @@ FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
 _CODES = "codes.json"
 _CHECKSUMS = "checksums.json"
+FILES = (*_FILES, _CODES, _CHECKSUMS)
+"""Every file that may be in the folder of a model."""
 
 
 @dataclass(frozen=True)

@@ -55,14 +55,16 @@ def check_name(name: str) -> None:
 class Registry:
     """Every model under `root`. Safe to use from many threads of one process."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, *, tidy: bool = True) -> None:
+        """tidy: remove what a crash left half-made; not where another process may just be making it."""
+        self._root, self._tidy = root, tidy
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Artefact]] = {}
         self._names: dict[str, _Names] = {}
         self._loaded: dict[str, Model] = {}
         self.damaged: dict[str, str] = {}
-        root.mkdir(parents=True, exist_ok=True)
+        if tidy:
+            root.mkdir(parents=True, exist_ok=True)
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and NAME.fullmatch(folder.name):
                 self._scan(folder)
@@ -75,7 +77,8 @@ class Registry:
         versions: dict[int, Artefact] = {}
         for entry in folder.iterdir():
             if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():  # left half-made or half-deleted
-                shutil.rmtree(entry)
+                if self._tidy:
+                    shutil.rmtree(entry)
             elif entry.is_dir() and entry.name.isdecimal():
                 try:
                     versions[int(entry.name)] = read_artefact(entry)
@@ -154,14 +157,19 @@ class Registry:
         check_name(name)
         return self._root / name / f".new-{uuid.uuid4().hex}"
 
-    def add(self, name: str, draft: Path) -> Entry:
-        """Make the artefact in `draft` the next version of `name`. Raises `ArtefactDamaged`, `InvalidParams`."""
+    def add(self, name: str, draft: Path, *, version: int | None = None) -> Entry:
+        """Make the artefact in `draft` the next version of `name`. Raises `ArtefactDamaged`, `InvalidParams`.
+
+        version: which one it is, where that is not taken.
+        """
         check_name(name)
         artefact = read_artefact(draft)
         with self._lock:
             names = self._names_of(name)
-            version = max([names.next, *(number + 1 for number in self._entries.get(name, {}))])
-            self._save_names(name, _Names(names.aliases, version + 1))
+            following = max([names.next, *(number + 1 for number in self._entries.get(name, {}))])
+            if version is None or (self._root / name / str(version)).exists():
+                version = following
+            self._save_names(name, _Names(names.aliases, max(following, version + 1)))
             folder = self._root / name / str(version)
             os.rename(draft, folder)
             sync_folder(folder.parent)

@@ -6,7 +6,8 @@ Plain synchronous Python that knows no HTTP. One process owns the directory for 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from index import Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
 from models.base import Model, families
 from models.capabilities import capabilities
-from models.errors import InvalidInput, ModelsError
+from models.errors import InvalidInput, ModelsError, UnknownModel
 from models.registry import Entry, Registry
 
 from .codecs import decode, from_bytes
@@ -23,7 +24,11 @@ from .errors import CapabilityMissing, InUse, InvalidRequest
 from .opening import Opening
 from .schemas import Input
 from .settings import Settings
+from .snapshots import Snapshots
 from .stopping import Stopping
+
+RESTORING = "restoring"
+"""File in the data directory, while models are there whose collections are about to be: a fingerprint a line."""
 
 
 class Engine:
@@ -37,8 +42,20 @@ class Engine:
         self.registry = Registry(settings.data_dir / "models")
         self.catalogue = opening.catalogue()
         self.stopping = Stopping()
+        self.snapshots = Snapshots(settings.data_dir / "snapshots")
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
+
+        self.forget_unfinished()
+
+    def forget_unfinished(self) -> None:
+        """Take away the models of a restore that ended before their collections were there."""
+        note = self.settings.data_dir / RESTORING
+        if note.exists():
+            for mark in note.read_text().split():
+                with suppress(UnknownModel, InUse):
+                    self.delete_model(self.registry.by_fingerprint(mark).reference)
+            note.unlink()
 
     def close(self) -> None:
         self.catalogue.close()
@@ -84,6 +101,12 @@ class Engine:
             self.registry.get(entry.reference)  # it may have been deleted since it was looked up
             bits: int = entry.artefact.config["bits"]
             return self.catalogue.create(_config(name, bits, key_of(entry), keep_inputs))
+
+    @contextmanager
+    def bound(self) -> Iterator[None]:
+        """For the block no model is deleted, and no collection bound to one."""
+        with self._binding:
+            yield
 
     def delete_model(self, reference: str) -> Entry:
         """Delete a model version. Raises `InUse` while a collection was filled by it."""

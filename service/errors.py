@@ -56,6 +56,18 @@ class UnknownJob(ServiceError):
     """No job of that id."""
 
 
+class UnknownSnapshot(ServiceError):
+    """No snapshot of that name."""
+
+
+class SnapshotExists(ServiceError):
+    """A snapshot of that name is already there."""
+
+
+class SnapshotRefused(ServiceError):
+    """A file that is not a snapshot, or no longer what was written."""
+
+
 class Overloaded(ServiceError):
     """A queue is full; the client should come back."""
 
@@ -77,6 +89,9 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (CapabilityMissing, HTTPStatus.CONFLICT, "capability-missing", "The model cannot do this"),
     (InUse, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
     (UnknownJob, HTTPStatus.NOT_FOUND, "unknown-job", "There is no such job"),
+    (UnknownSnapshot, HTTPStatus.NOT_FOUND, "unknown-snapshot", "There is no such snapshot"),
+    (SnapshotExists, HTTPStatus.CONFLICT, "snapshot-exists", "The snapshot is already there"),
+    (SnapshotRefused, HTTPStatus.UNPROCESSABLE_ENTITY, "snapshot-refused", "The snapshot cannot be used"),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
     (Stopped, HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"),
     (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),

@@ -18,7 +18,13 @@ from .settings import Settings
 from .stopping import Stopping
 
 STREAMED = "application/x-ndjson"
-"""A body of this type that goes to /ingest has no size, and the time limit is between one part and the next."""
+ARCHIVE = "application/x-tar"
+_UNSIZED = {
+    "/ingest": (STREAMED, "what was stored of it stays, so where every line has an id, send all of it again"),
+    "/snapshots/restore": (ARCHIVE, "nothing of it was restored; send it again"),
+}
+"""Bodies of these types that are sent there are stored while they come: here they have no size, and the time limit is
+between one part and the next."""
 
 
 class BodyLimits:
@@ -39,7 +45,8 @@ class BodyLimits:
             return
         headers = Headers(scope=scope)
         declared = headers.get("content-length", "0")
-        streamed = scope["method"] == "POST" and scope["path"] == "/ingest" and media_type(headers) == STREAMED
+        kind, rest = _UNSIZED.get(scope["path"], ("", ""))
+        streamed = scope["method"] == "POST" and kind != "" and media_type(headers) == kind
         if not streamed and declared.isdecimal() and int(declared) > self._most:
             await self._too_large(scope, receive, send)
             return
@@ -74,7 +81,7 @@ class BodyLimits:
         except ClientDisconnect:
             return  # nobody is left to answer
         except _TooSlow:
-            await self._too_slow(scope, receive, send, streamed)
+            await self._too_slow(scope, receive, send, rest if streamed else None)
 
     async def _more(self, receive: Receive) -> Message:
         """The next part of a stream. Raises `Stopped` where the service is about to end before it comes."""
@@ -88,13 +95,10 @@ class BodyLimits:
                 raise Stopped("the service is about to end") from None
             raise _TooSlow from None
 
-    async def _too_slow(self, scope: Scope, receive: Receive, send: Send, streamed: bool) -> None:
+    async def _too_slow(self, scope: Scope, receive: Receive, send: Send, rest: str | None) -> None:
         limit = f"{self._timeout:g} s (body_timeout_s)"
-        if streamed:
-            detail = (
-                f"nothing more of the stream came for {limit}; what was stored of it stays, so where every line has "
-                "an id, send all of it again"
-            )
+        if rest is not None:
+            detail = f"nothing more of the stream came for {limit}; {rest}"
         else:
             detail = f"the body had not arrived after {limit}; send less, or faster"
         reply = problem(408, "body-timeout", "The body came too slowly", detail, headers={"connection": "close"})

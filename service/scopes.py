@@ -34,6 +34,7 @@ NEEDED: Mapping[str, Scope] = {
     "GET /collections/{collection}/health": "read",
     "GET /collections/{collection}/items": "read",
     "GET /collections/{collection}/items/{id:path}": "read",
+    "GET /collections/{collection}/snapshots": "read",
     "GET /families": "read",
     "GET /jobs": "read",
     "GET /jobs/{id}": "read",
@@ -53,13 +54,18 @@ NEEDED: Mapping[str, Scope] = {
     "DELETE /collections/{collection}/items/{id:path}": "write",
     "POST /collections/{collection}/delete": "write",
     "POST /ingest": "write",
-    # What makes, changes or ends collections, models and jobs, or keeps the machine busy for long.
+    # What makes, changes, ends or carries away collections, models and jobs, or keeps the machine busy for long.
     "DELETE /collections/{collection}": "admin",
+    "DELETE /collections/{collection}/snapshots/{name}": "admin",
     "DELETE /jobs/{id}": "admin",
     "DELETE /models/{reference}": "admin",
+    "GET /collections/{collection}/snapshots/{name}": "admin",
     "POST /collections": "admin",
     "POST /collections/{collection}/compact": "admin",
     "POST /collections/{collection}/indexes": "admin",
+    "POST /collections/{collection}/restore": "admin",
+    "POST /collections/{collection}/snapshots": "admin",
+    "POST /snapshots/restore": "admin",
     "POST /train": "admin",
     "PUT /models/{name}/aliases/{alias}": "admin",
 }

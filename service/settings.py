@@ -62,6 +62,11 @@ class Settings(BaseSettings):
         gt=0,
         description="time to receive a whole body, or the next part of a stream; uvicorn itself would wait for ever",
     )
+    max_snapshot_bytes: int = Field(
+        256 * 2**30,
+        ge=1024,
+        description="largest snapshot taken as an upload; it is stored as it comes, so the disk sets the other limit",
+    )
     max_items: int = Field(
         10_000, ge=1, le=10_000, description="items in one request; keeps a batch's tensors below a gigabyte"
     )

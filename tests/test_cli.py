@@ -18,7 +18,20 @@ from models.images import encode_png
 from service.cli import app
 from service.cli.base import open_engine
 
-COMMANDS = ["serve", "demo", "train", "ingest", "search", "models", "collections", "check", "evaluate", "keys"]
+COMMANDS = [
+    "serve",
+    "demo",
+    "train",
+    "ingest",
+    "search",
+    "models",
+    "collections",
+    "check",
+    "evaluate",
+    "keys",
+    "backup",
+    "restore",
+]
 
 
 def run(*arguments: object) -> Any:

@@ -1,6 +1,19 @@
 """The command line. Each group of commands has a file; importing them registers the commands."""
 
-from . import bench, check, collections, demo, evaluate, items, keys, models, serve, train
+from . import backup, bench, check, collections, demo, evaluate, items, keys, models, serve, train
 from .base import app
 
-__all__ = ["app", "bench", "check", "collections", "demo", "evaluate", "items", "keys", "models", "serve", "train"]
+__all__ = [
+    "app",
+    "backup",
+    "bench",
+    "check",
+    "collections",
+    "demo",
+    "evaluate",
+    "items",
+    "keys",
+    "models",
+    "serve",
+    "train",
+]

@@ -27,7 +27,7 @@ from ..schemas import (
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
-def _info(collection: Collection) -> CollectionInfo:
+def collection_info(collection: Collection) -> CollectionInfo:
     config, key = collection.config, collection.config.model
     return CollectionInfo(
         name=config.name,
@@ -52,7 +52,7 @@ def _stored(item: Item, *, with_input: bool = True) -> StoredItem:
 def collections(engine: EngineDep) -> CollectionList:
     """Every collection; those that fail their checks are named with the reason."""
     return CollectionList(
-        collections=[_info(collection) for collection in engine.catalogue.all().values()],
+        collections=[collection_info(collection) for collection in engine.catalogue.all().values()],
         damaged=[DamagedInfo(name=name, detail=detail) for name, detail in engine.catalogue.damaged.items()],
     )
 
@@ -71,13 +71,13 @@ def create(
     engine: EngineDep,
 ) -> CollectionInfo:
     """An empty collection, for a model's codes or, with `bits` alone, for ready-made ones."""
-    return _info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes))
+    return collection_info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes))
 
 
 @router.get("/{collection}")
 def collection(collection: str, engine: EngineDep) -> CollectionInfo:
     """One collection."""
-    return _info(engine.catalogue.get(collection))
+    return collection_info(engine.catalogue.get(collection))
 
 
 @router.delete("/{collection}", status_code=204)
@@ -146,7 +146,7 @@ def index_field(
     """Index a payload field: filters on it become fast. Writers wait while it is built; searches go on."""
     found = engine.catalogue.get(collection)
     found.index_field(body.field)
-    return _info(found)
+    return collection_info(found)
 
 
 @router.post("/{collection}/compact")
