@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from . import __version__, errors
+from . import __version__, errors, openapi
 from .engine import Engine
 from .gate import Gate
 from .health import Examinations
@@ -65,10 +64,8 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         description=_DESCRIPTION,
         lifespan=lifespan,
         separate_input_output_schemas=False,
-        responses={
-            "4XX": {"description": "The request is at fault", "content": {errors.MEDIA_TYPE: {"schema": _PROBLEM}}},
-            "5XX": {"description": "The service is at fault", "content": {errors.MEDIA_TYPE: {"schema": _PROBLEM}}},
-        },
+        generate_unique_id_function=openapi.operation_id,
+        responses=openapi.ERRORS,
     )
     app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
     app.state.examinations = examinations
@@ -92,37 +89,6 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 
-    _share_schemas(app)
+    openapi.describe(app)
     secure(app, keys)
     return app
-
-
-_PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"pointer": {"type": "string"}, "detail": {"type": "string"}},
-            },
-        },
-    },
-}
-
-
-def _share_schemas(app: FastAPI) -> None:
-    """Put the schemas of bodies that a route parses itself among the document's components."""
-    make = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = make()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(ingest.SHARED_SCHEMAS)
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

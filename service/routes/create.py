@@ -37,9 +37,10 @@ _SHEET: dict[int | str, dict[str, Any]] = {
 def generate(
     body: Annotated[GenerateRequest, Body(examples=[{"model": "digits-vae", "n": 16, "seed": 7}])],
     engine: EngineDep,
-    accept: Annotated[str, Header(description="image/png asks for one contact sheet")] = "application/json",
+    accept: Annotated[str, Header(include_in_schema=False)] = "application/json",
 ) -> GenerateReply | Response:
-    """New items of a generative model, each with its code and, in a collection, its nearest stored items."""
+    """New items of a generative model, each with its code and, in a collection, its nearest stored items.
+    `Accept: image/png` asks for one contact sheet."""
     reply, pictures = create.generate(engine, body)
     if _prefers_png(accept):
         return Response(create.sheet(pictures), media_type="image/png")
@@ -64,9 +65,10 @@ def interpolate(
         Body(examples=[{"model": "digits-vae", "a": {"image": DIGIT}, "b": {"code": "0123456789abcdef"}, "steps": 8}]),
     ],
     engine: EngineDep,
-    accept: Annotated[str, Header(description="image/png asks for one contact sheet")] = "application/json",
+    accept: Annotated[str, Header(include_in_schema=False)] = "application/json",
 ) -> InterpolateReply | Response:
-    """The way from one item to another through the model's latent space, ends included, each step with its code."""
+    """The way from one item to another through the model's latent space, ends included, each step with its code.
+    `Accept: image/png` asks for one contact sheet."""
     reply, pictures = create.interpolate(engine, body)
     if _prefers_png(accept):
         return Response(create.sheet(pictures), media_type="image/png")

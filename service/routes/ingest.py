@@ -65,9 +65,6 @@ _BODY: dict[str, Any] = {
         },
     }
 }
-_JSON_PARTS = _BODY["requestBody"]["content"]["application/json"]["schema"]
-# OpenAPI wants shared parts among the components, not inside this body.
-SHARED_SCHEMAS: dict[str, Any] = _JSON_PARTS.pop("$defs")
 
 
 @router.post("/ingest", openapi_extra=_BODY)

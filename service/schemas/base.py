@@ -5,11 +5,18 @@ from __future__ import annotations
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import TypeAliasType
 
 MOST = 10_000
 """No list is longer, whatever a setting says: it is parsed before any setting is looked at."""
 
 INPUT_FIELDS = ("vector", "vector_b64", "text", "image", "audio", "code")
+
+
+Payload = TypeAliasType("Payload", dict[str, Any])
+"""Any JSON object that is stored with an item. Named, so that the document names it too."""
+Filter = TypeAliasType("Filter", dict[str, Any])
+"""Conditions on payloads."""
 
 
 def absent(value: object) -> bool:
@@ -38,6 +45,8 @@ class Inputs(Strict):
 class Input(Inputs):
     """An input: exactly one of its fields."""
 
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
     id: str | None = Field(None, min_length=1, description="a stored item")
 
     @model_validator(mode="after")
@@ -59,7 +68,7 @@ class Hit(BaseModel):
     score: float | None = Field(
         None, description="with rerank=soft: 1 where all bits agree, -1 where none does", exclude_if=absent
     )
-    payload: dict[str, Any] | None = Field(None, exclude_if=absent)
+    payload: Payload | None = Field(None, exclude_if=absent)
     code: str | None = Field(None, exclude_if=absent)
 
 

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from .base import MOST, ModelInfo, Output, Strict, absent
+from .base import MOST, Filter, ModelInfo, Output, Payload, Strict, absent
+from .problem import Problem
 
 
 class CollectionRequest(Strict):
@@ -41,7 +42,7 @@ class CollectionList(BaseModel):
 class StoredItem(BaseModel):
     id: str
     code: str
-    payload: dict[str, Any] | None = None
+    payload: Payload | None = None
     input: Output | None = Field(None, description="as it was ingested, where inputs are kept")
 
 
@@ -54,7 +55,7 @@ class DeleteRequest(Strict):
     """Which items to delete: exactly one of these."""
 
     ids: list[str] | None = Field(None, min_length=1, max_length=MOST, fail_fast=True)
-    filter: dict[str, Any] | None = Field(
+    filter: Filter | None = Field(
         None, description="payload conditions, as for /search; {} means all", examples=[{"label": 7}]
     )
 
@@ -137,7 +138,7 @@ class Job(BaseModel):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
     progress: dict[str, Any]
     result: dict[str, Any] | None
-    error: dict[str, Any] | None
+    error: Problem | None
     created_at: str
     updated_at: str
 

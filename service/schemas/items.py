@@ -7,14 +7,14 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
-from .base import INPUT_FIELDS, MOST, Hit, Input, Inputs, ModelInfo, Strict, absent
+from .base import INPUT_FIELDS, MOST, Filter, Hit, Input, Inputs, ModelInfo, Payload, Strict, absent
 
 
 class IngestItem(Inputs):
     """An item to store: an input, an id (made where absent) and any JSON object as payload."""
 
     id: str | None = Field(None, min_length=1, description="up to 512 bytes; generated, time-ordered, when absent")
-    payload: dict[str, Any] | None = None
+    payload: Payload | None = None
 
     @field_validator("payload")
     @classmethod
@@ -66,7 +66,7 @@ class SearchOptions(Strict):
     radius: int | None = Field(None, ge=0, description="inclusive Hamming distance")
     limit: int = Field(1000, ge=1, description="hits a page, for a search by radius alone")
     cursor: str | None = Field(None, description="of the page before")
-    filter: dict[str, Any] | None = Field(
+    filter: Filter | None = Field(
         None,
         description="payload conditions: {field: value}, $eq $ne $gt $gte $lt $lte $in $nin $exists, $and $or $not",
         examples=[{"label": 7}, {"price": {"$gte": 10, "$lt": 20}, "$or": [{"tags": "new"}, {"author.name": "Ann"}]}],
