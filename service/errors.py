@@ -217,6 +217,10 @@ _PLAINER = {
 }
 
 
+_PLACES = frozenset({"body", "query", "path", "header"})
+"""What the location of a fault begins with. A field may have one of these names too, further on."""
+
+
 def invalid_body(faults: Sequence[Any]) -> JSONResponse:
     """The reply to a body or parameter that fails its schema: where and why, never the value."""
     detail, errors = plainly(faults)
@@ -230,7 +234,9 @@ def plainly(faults: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
         if fault["type"] == "json_invalid":
             errors.append(("", "not valid JSON"))
             continue
-        where = [part for part in fault["loc"] if part not in ("body", "query", "path")]
+        where = list(fault["loc"])
+        if where and where[0] in _PLACES:
+            del where[0]
         errors.append((pointer(*where), _PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))))
     first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""

@@ -91,7 +91,8 @@ def _is_json(kind: bytes) -> bool:
 
 def refusal(error: ValidationError) -> RequestValidationError:
     """What a body that fails its schema is answered with."""
-    return RequestValidationError(error.errors(include_url=False, include_input=False, include_context=False))
+    faults = error.errors(include_url=False, include_input=False, include_context=False)
+    return RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults])
 
 
 def parsed(kind: type[Body], body: bytes) -> Body:

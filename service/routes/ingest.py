@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -18,6 +16,7 @@ from ..engine import Engine
 from ..errors import InvalidRequest, UnsupportedMedia
 from ..examples import DIGIT
 from ..limits import STREAMED, media_type
+from ..rawroute import parsed
 from ..schemas import IngestReply, IngestRequest
 from ..stream import LineIngest
 
@@ -39,6 +38,7 @@ _BODY: dict[str, Any] = {
             STREAMED: {
                 "schema": {
                     "type": "string",
+                    "format": "binary",
                     "description": "one item a line, as in `items`: any number of lines, each of at most the size of "
                     "a body of another type (`max_body_bytes`). They are stored as they come, and the reply comes at "
                     "the end; where a line is refused, those before it are stored. `collection`, and for a new one "
@@ -112,17 +112,12 @@ async def _from_lines(
 
 
 def _from_json(engine: Engine, body: bytes, skip_bad: bool, key: str | None) -> IngestReply:
-    try:
-        parsed = IngestRequest.model_validate_json(body)
-    except ValidationError as error:
-        raise RequestValidationError(
-            error.errors(include_url=False, include_input=False, include_context=False)
-        ) from None
+    asked = parsed(IngestRequest, body)
     return ingesting.ingest(
         engine,
-        parsed.collection,
-        parsed.model,
-        parsed.items,
+        asked.collection,
+        asked.model,
+        asked.items,
         skip_bad=skip_bad,
         key=_key(key, skip_bad, [body]),
     )

@@ -188,10 +188,10 @@ def test_a_training(api: Api) -> None:
 def test_the_client_passes_a_type_checker(generated: Path) -> None:
     use = generated / "use.py"
     use.write_text(
-        f"from {PACKAGE} import Client\n"
+        f"from {PACKAGE} import AuthenticatedClient\n"
         f"from {PACKAGE}.api.search import search\n"
         f"from {PACKAGE}.models import Input, Problem, SearchReply, SearchRequest\n\n"
-        "def nearest(client: Client, image: str) -> list[str]:\n"
+        "def nearest(client: AuthenticatedClient, image: str) -> list[str]:\n"
         "    body = SearchRequest(collection='digits', query=Input(image=image), k=3)\n"
         "    reply: SearchReply | Problem | None = search.sync(client=client, body=body)\n"
         "    if isinstance(reply, Problem):\n"
