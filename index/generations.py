@@ -21,6 +21,7 @@ import numpy as np
 from .answer import Hit, first_hits
 from .bits import Codes, check_width
 from .errors import GenerationChanged, InputsMissing, InvalidCode, ModelMismatch, NoSuchGeneration
+from .items import Item
 from .live import Live
 from .reader import Reader
 from .records import Generation, ModelKey
@@ -119,21 +120,12 @@ class Generations:
         """
         check_width(bits)
         created_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        with self._live.state() as (reader, _):
-            self._refuse_missing(reader.missing_inputs(), reader.count)
-            seen = reader.last_key
+        seen = self.check_begin(model)
 
         def step(transaction: Transaction) -> Generation:
             shadow = transaction.shadow
-            if shadow is not None and transaction.state_of(shadow.number) != "kept":
-                raise NoSuchGeneration(
-                    f"collection {self._name!r} is already going over to another model; wait for that, or give it up"
-                )
-            if self._known[transaction.generation].fingerprint == model.fingerprint:
-                raise ModelMismatch(
-                    f"collection {self._name!r} already has the codes of {model.name}:{model.version} (fingerprint "
-                    f"{model.fingerprint[:12]}); name another model"
-                )
+            state = None if shadow is None else transaction.state_of(shadow.number)
+            self._refuse_begin(model, self._known[transaction.generation], state)
             self._refuse_missing(transaction.missing_inputs(seen), None)
             transaction.drop()
             number = transaction.begin(model, bits, created_at)
@@ -141,6 +133,27 @@ class Generations:
             return self._known[number]
 
         return self._live.commit(step)
+
+    def check_begin(self, model: ModelKey) -> int:
+        """Raise as `begin` does, before anything is done; returns the newest key that was looked at."""
+        with self._live.state() as (reader, _):
+            other = next((one.state for one in reader.generations() if one.state != "serving"), None)
+            self._refuse_begin(model, self._known[reader.generation], other)
+            self._refuse_missing(reader.missing_inputs(), reader.count)
+            seen: int = reader.last_key
+            return seen
+
+    def _refuse_begin(self, model: ModelKey, serving: Generation, other: str | None) -> None:
+        if serving.fingerprint == model.fingerprint:
+            raise ModelMismatch(
+                f"collection {self._name!r} already has the codes of {model.name}:{model.version} (fingerprint "
+                f"{model.fingerprint[:12]}); name another model"
+            )
+        if other not in (None, "kept"):
+            raise NoSuchGeneration(
+                f"collection {self._name!r} is going over to another model already, whose codes are {other}; wait for "
+                "that job, cancel it, or give them up with DELETE /collections/{collection}/standby"
+            )
 
     def _refuse_missing(self, missing: int, items: int | None) -> None:
         if missing:
@@ -230,6 +243,12 @@ class Trial:
         snapshot = self.successor.snapshot if new else self.serving
         reader = self.reader.of(snapshot.generation)
         return first_hits(reader, snapshot.search(code, k), k, None, payloads=True, codes=False)
+
+    def sample(self, count: int, seed: int = 0) -> list[Item]:
+        """Some of the items, at most `count`, chosen by chance."""
+        keys = self.serving.contents()[0]
+        chosen = np.random.default_rng(seed).permutation(len(keys))[:count]
+        return self.reader.with_keys(keys[chosen].tolist())
 
     def codes(self, *, new: bool) -> Codes:
         """Every code `(n, bits / 8)`."""

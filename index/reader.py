@@ -155,6 +155,27 @@ class Reader:
         row = self.db.execute(f"{self._items} WHERE id = ?", (id,)).fetchone()
         return None if row is None else _verified(*row)
 
+    def with_keys(self, keys: Sequence[int]) -> list[Item]:
+        """The items with these keys, as far as they are stored. Raises `StoreDamaged` as `get` does."""
+        rows = self.db.execute(
+            f"{self._items} WHERE items.key IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)),)
+        )
+        return [_verified(*row) for row in rows]
+
+    def uncoded(self, generation: int, *, after: int, limit: int) -> list[tuple[int, Item]]:
+        """Keys and items that have no code in `generation` yet, from the first key above `after`."""
+        other = self.of(generation)._source
+        rows = self.db.execute(
+            f"SELECT items.key FROM {other.rows} WHERE items.key > ? AND {other.code} IS NULL "
+            "ORDER BY items.key LIMIT ?",
+            (after, limit),
+        )
+        keys = [key for (key,) in rows]
+        own = self.db.execute(
+            f"{self._items} WHERE items.key IN (SELECT value FROM json_each(?)) ORDER BY items.key", (json.dumps(keys),)
+        )
+        return [(row[0], _verified(*row)) for row in own]
+
     def items(self, *, after: str | None = None, limit: int = -1) -> Iterator[Item]:
         """Items in the order of their ids, from the first id above `after`. Raises `StoreDamaged` as `get` does."""
         rows = self.db.execute(f"{self._items} WHERE id > ? ORDER BY id LIMIT ?", (after or "", limit))

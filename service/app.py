@@ -21,7 +21,7 @@ from .keys import KeyRing
 from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
-from .routes import code_health, collections, create, health, ingest, jobs, models, search, snapshots
+from .routes import code_health, collections, create, generations, health, ingest, jobs, models, search, snapshots
 from .runner import Runner
 from .security import secure
 from .settings import Settings
@@ -70,7 +70,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
     app.state.examinations = examinations
     app.state.metrics.registry.register(HealthGauges(examinations, settings.health_every_s))
-    for part in (ingest, search, create, code_health, collections, snapshots, models, jobs, health):
+    for part in (ingest, search, create, code_health, collections, generations, snapshots, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)
     app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from index import to_hex
+from index import Collection, to_hex
 from models.base import Model
 from models.capabilities import Denoises, Inpaints, Interpolates, Samples, Varies
 from models.images import Picture, contact_sheet, encode_png
@@ -23,6 +23,7 @@ from .coding import info, tensor_and_item, tensor_of
 from .engine import Engine
 from .errors import InvalidRequest, TooLarge, UnsupportedMedia, pointer
 from .search import by_code, hit_reply
+from .twofold import again
 
 _NEAREST = 3
 
@@ -73,13 +74,17 @@ def _given_out(
     nearest: list[list[schemas.Hit] | None] = [None] * len(made)
     if collection_name is not None:
         collection = engine.catalogue.get(collection_name)
-        keys = [engine.code_of_item(kind, item, collection)[0] for item in made]
-        nearest = [[hit_reply(hit) for hit in collection.search(key, k=_NEAREST).hits] for key in keys]
+        nearest = [again(lambda item=item: _nearest(engine, collection, kind, item)) for item in made]  # type: ignore[misc]
     items = [
         schemas.GeneratedItem(**encode(kind, item).model_dump(), code=to_hex(code), nearest=hits)
         for item, code, hits in zip(made, codes, nearest, strict=True)
     ]
     return items, made if kind == "image" else []
+
+
+def _nearest(engine: Engine, collection: Collection, kind: str, item: Any) -> list[schemas.Hit]:
+    code, _, fingerprint = engine.code_of_item(kind, item, collection)
+    return [hit_reply(hit) for hit in collection.search(code, k=_NEAREST, fingerprint=fingerprint).hits]
 
 
 def sheet(pictures: Sequence[Picture]) -> bytes:
@@ -121,10 +126,14 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
     )
     if request.search is not None:
         collection = engine.catalogue.get(request.search.collection)
-        started = time.perf_counter()
-        key, logits = engine.code_of_item(model.input.kind, output, collection)
-        reply.hits = by_code(engine, collection, key, request.search, started, time.perf_counter(), logits).hits
+        reply.hits = again(lambda: _found(engine, collection, model.input.kind, output, request.search))
     return reply
+
+
+def _found(engine: Engine, collection: Collection, kind: str, item: Any, options: Any) -> list[schemas.Hit]:
+    started = time.perf_counter()
+    key, logits, fingerprint = engine.code_of_item(kind, item, collection)
+    return by_code(engine, collection, key, options, started, time.perf_counter(), logits, fingerprint).hits
 
 
 def _inpainted(engine: Engine, model: Model, x: Tensor, item: object, request: schemas.DenoiseRequest) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from index import Codes, Collection, CollectionConfig, Logits, ModelKey, from_hex, pack
+from index import Codes, Collection, CollectionConfig, Generation, Logits, ModelKey, from_hex, pack
 from models.base import Model, families
 from models.capabilities import capabilities
 from models.errors import InvalidInput, ModelsError, UnknownModel
@@ -22,6 +22,7 @@ from models.registry import Entry, Registry
 from .codecs import decode, from_bytes
 from .errors import CapabilityMissing, InUse, InvalidRequest
 from .opening import Opening
+from .recent import RecentQueries
 from .schemas import Input
 from .settings import Settings
 from .snapshots import Snapshots
@@ -43,6 +44,7 @@ class Engine:
         self.catalogue = opening.catalogue()
         self.stopping = Stopping()
         self.snapshots = Snapshots(settings.data_dir / "snapshots")
+        self.recent = RecentQueries(settings.remember_queries)
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 
@@ -108,17 +110,26 @@ class Engine:
         with self._binding:
             yield
 
+    def begin_generation(self, collection: Collection, entry: Entry) -> Generation:
+        """Begin to go over to the model of `entry`. Raises as `Generations.begin` does, `UnknownModel`."""
+        with self._binding:
+            self.registry.get(entry.reference)  # it may have been deleted since it was looked up
+            return collection.generations.begin(key_of(entry), entry.artefact.config["bits"])
+
     def delete_model(self, reference: str) -> Entry:
-        """Delete a model version. Raises `InUse` while a collection was filled by it."""
+        """Delete a model version. Raises `InUse` while a collection holds codes by it."""
         with self._binding:
             entry = self.registry.get(reference)
             users = [
                 name
                 for name, collection in self.catalogue.all().items()
-                if collection.config.model and collection.config.model.fingerprint == entry.fingerprint
+                if any(one.fingerprint == entry.fingerprint for one in collection.generations.all())
             ]
             if users:
-                raise InUse(f"{entry.reference} fills {', '.join(users)}; delete these collections first")
+                raise InUse(
+                    f"{entry.reference} fills {', '.join(users)}; delete these collections first, or let them go over "
+                    "to another model and give up the codes of this one (DELETE /collections/{collection}/standby)"
+                )
             return self.registry.delete(entry.reference)
 
     def require(self, entry: Entry, capability: str) -> Model:
@@ -138,9 +149,11 @@ class Engine:
         """
         faults = []
         for collection in self.catalogue.all().values():
-            if collection.config.model is not None and not self.stopping:
+            for generation in collection.generations.all():
+                if generation.fingerprint is None or self.stopping:
+                    continue
                 try:
-                    _, model = self.model_of(collection)
+                    model = self.registry.load(self.registry.by_fingerprint(generation.fingerprint))
                     self.encode(model, [model.input.example()])
                 except ModelsError as error:
                     faults.append(f"collection {collection.name}: {error}")
@@ -148,25 +161,29 @@ class Engine:
 
     # -- from inputs to codes --------------------------------------------------------------------------------
 
-    def code_of(self, value: Input, collection: Collection, *, soft: bool = False) -> tuple[Codes, Logits | None]:
+    def code_of(
+        self, value: Input, collection: Collection, *, soft: bool = False
+    ) -> tuple[Codes, Logits | None, str | None]:
         """The code `(bits / 8,)` that `value` has in `collection`, and the logits `(bits,)` where it is encoded.
 
+        And the fingerprint of the model that made them; None of a ready-made code.
         soft: encode the kept input of a stored item too, whose code alone would do otherwise.
         """
         if value.code is not None:
-            return from_hex(value.code, collection.bits), None
+            return from_hex(value.code, collection.bits), None, None
+        self.recent.remember(collection, value)
         if value.id is not None:
-            item = collection.get(value.id)
+            item, fingerprint = collection.stored(value.id)
             if not soft or item.kind is None or item.input is None:
-                return np.frombuffer(item.code, np.uint8), None
-            _, model = self.model_of(collection)
+                return np.frombuffer(item.code, np.uint8), None, fingerprint
+            entry, model = self.model_of(collection)
             logits = model.logits([from_bytes(item.input, item.kind, self.settings).item])
-            return pack(logits)[0], logits[0]
-        _, model = self.model_of(collection)
+            return pack(logits)[0], logits[0], entry.fingerprint
+        entry, model = self.model_of(collection)
         logits = model.logits([decode(value, model.input, self.settings)])
-        return pack(logits)[0], logits[0]
+        return pack(logits)[0], logits[0], entry.fingerprint
 
-    def code_of_item(self, kind: str, item: Any, collection: Collection) -> tuple[Codes, Logits]:
+    def code_of_item(self, kind: str, item: Any, collection: Collection) -> tuple[Codes, Logits, str]:
         """The same of an item in memory, whoever made it, by `collection`'s own model."""
         entry, model = self.model_of(collection)
         if model.input.kind != kind:
@@ -174,7 +191,7 @@ class Engine:
                 f"collection {collection.name!r} is of {model.input.kind} items ({entry.reference}), this is {kind}"
             )
         logits = model.logits([item])
-        return pack(logits)[0], logits[0]
+        return pack(logits)[0], logits[0], entry.fingerprint
 
     def encode(self, model: Model, items: Sequence[Any]) -> Codes:
         """Codes `(n, bits / 8)` of items in memory. Raises `InvalidInput` with the position of a bad one."""

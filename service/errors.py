@@ -52,6 +52,14 @@ class InUse(ServiceError):
     """Something that others depend on cannot be taken away."""
 
 
+class GateRefused(ServiceError):
+    """The codes of another model are not good enough to serve; `result` is what was measured."""
+
+    def __init__(self, message: str, result: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
 class UnknownJob(ServiceError):
     """No job of that id."""
 
@@ -88,6 +96,7 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     ),
     (CapabilityMissing, HTTPStatus.CONFLICT, "capability-missing", "The model cannot do this"),
     (InUse, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
+    (GateRefused, HTTPStatus.CONFLICT, "gate-refused", "The other model does not pass"),
     (UnknownJob, HTTPStatus.NOT_FOUND, "unknown-job", "There is no such job"),
     (UnknownSnapshot, HTTPStatus.NOT_FOUND, "unknown-snapshot", "There is no such snapshot"),
     (SnapshotExists, HTTPStatus.CONFLICT, "snapshot-exists", "The snapshot is already there"),

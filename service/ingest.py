@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from .codecs import Decoded, Decoder
 from .engine import Engine
 from .errors import InvalidRequest, TooLarge, pointer, short
 from .schemas import IngestItem, IngestReply, ItemError, ModelInfo
+from .twofold import again, codes_beside
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,18 @@ def ingest(
     key: the client's idempotency key and a digest of the whole request; sent again, the first reply is given again.
     Raises `InvalidRequest` naming the first bad item, unless `skip_bad`; then the bad ones are listed in the reply.
     """
+    return again(lambda: _ingest(engine, name, reference, items, skip_bad, key))
+
+
+def _ingest(
+    engine: Engine,
+    name: str,
+    reference: str | None,
+    items: Sequence[IngestItem | Upload],
+    skip_bad: bool,
+    key: tuple[str, bytes] | None,
+) -> IngestReply:
+    """The same for the models that the collection has now. Raises `GenerationChanged` where they change meanwhile."""
     started = time.perf_counter()
     if len(items) > engine.settings.max_items:
         raise TooLarge(
@@ -70,7 +83,9 @@ def ingest(
         except (HammingIndexError, ModelsError) as error:
             errors[place] = error
     stored, more = _encoded(engine, drafts, model)
-    errors |= more
+    beside = codes_beside(engine, collection, stored)
+    errors |= {**more, **beside.errors}
+    stored = {place: item for place, item in stored.items() if place not in beside.errors}
     if errors and not (skip_bad and (stored or collection is not None)):
         raise _refusal(errors)
 
@@ -93,7 +108,8 @@ def ingest(
         return told[0].model_dump_json()
 
     request = None if key is None else Request(*key, remembered)
-    result = _put(engine, name, collection, entry, [stored[place] for place in sorted(stored)], request)
+    places = sorted(stored)
+    result = _put(engine, name, collection, entry, [stored[place] for place in places], beside.of(places), request)
     if result.replay is not None:
         return IngestReply.model_validate_json(result.replay)
     return told[0] if told else reply(result)
@@ -105,6 +121,7 @@ def _put(
     collection: Collection | None,
     entry: Entry | None,
     items: Sequence[Item],
+    beside: Mapping[str, Sequence[bytes]],
     request: Request | None,
 ) -> PutResult:
     """Commit the items; a collection that is made for them goes again where they cannot be stored."""
@@ -118,7 +135,8 @@ def _put(
     if not collection.config.keep_inputs:
         items = [Item(item.id, item.code, item.payload) for item in items]
     try:
-        return collection.put(items, fingerprint=entry.fingerprint if entry else None, request=request)
+        fingerprint = entry.fingerprint if entry else None
+        return collection.put(items, fingerprint=fingerprint, beside=beside, request=request)
     except HammingIndexError:
         if made and len(collection) == 0:
             engine.catalogue.delete(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,16 +17,18 @@ from .codecs import FILE_KINDS, from_bytes
 from .settings import Settings
 
 
+@cache
+def unlimited() -> Settings:
+    """For what is stored: it passed the limits when it came in; those of today need not apply to it."""
+    return Settings(max_image_pixels=10**9, max_audio_seconds=10**9, max_text_chars=10**9, max_vector_dim=10**9)
+
+
 class KeptItems(Sequence[Any]):
     """Stored inputs, decoded when asked for, so that a large collection of pictures need not fit in memory."""
 
     def __init__(self, reader: Reader, ids: Sequence[str]) -> None:
         self._reader = reader
         self._ids = ids
-        # What is stored passed the limits when it came in; those of today need not apply to it.
-        self._limits = Settings(
-            max_image_pixels=10**9, max_audio_seconds=10**9, max_text_chars=10**9, max_vector_dim=10**9
-        )
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -41,7 +44,7 @@ class KeptItems(Sequence[Any]):
         assert item is not None  # the reader sees the very state that the ids were read from
         assert item.kind is not None
         assert item.input is not None
-        return from_bytes(item.input, item.kind, self._limits).item
+        return from_bytes(item.input, item.kind, unlimited()).item
 
 
 @contextmanager

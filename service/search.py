@@ -13,6 +13,7 @@ from . import schemas
 from .engine import Engine
 from .errors import InvalidRequest, ServiceError, TooLarge, pointer
 from .schemas import ModelInfo, SearchOptions, SearchReply, SearchRequest
+from .twofold import again
 
 DEFAULT_K = 10
 
@@ -21,8 +22,12 @@ def search(engine: Engine, request: SearchRequest) -> SearchReply:
     """The exact answer to `request`."""
     started = time.perf_counter()
     collection = engine.catalogue.get(request.collection)
-    code, logits = engine.code_of(request.query, collection, soft=request.rerank == "soft")
-    return by_code(engine, collection, code, request, started, time.perf_counter(), logits)
+
+    def answered() -> SearchReply:
+        code, logits, fingerprint = engine.code_of(request.query, collection, soft=request.rerank == "soft")
+        return by_code(engine, collection, code, request, started, time.perf_counter(), logits, fingerprint)
+
+    return again(answered)
 
 
 def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchReply]:
@@ -59,10 +64,12 @@ def by_code(
     started: float,
     encoded: float,
     logits: Logits | None = None,
+    fingerprint: str | None = None,
 ) -> SearchReply:
     """The exact answer for a code; `started` and `encoded` are times of `perf_counter`.
 
-    logits: of the query, needed for a soft rerank.
+    logits: of the query, needed for a soft rerank. fingerprint: of the model that made the code; raises
+    `GenerationChanged` where another serves by now.
     """
     _check(engine, options)
     if options.rerank == "soft" and logits is None:
@@ -73,6 +80,7 @@ def by_code(
     k = DEFAULT_K if options.k is None and options.radius is None else options.k
     page = collection.search(
         code,
+        fingerprint=fingerprint,
         k=k,
         radius=options.radius,
         limit=options.limit,
@@ -84,7 +92,7 @@ def by_code(
         count_only=options.count_only,
     )
     ended = time.perf_counter()
-    key = collection.config.model
+    key = page.model
     return SearchReply(
         collection=collection.name,
         model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,

@@ -24,6 +24,7 @@ from .codecs import share_of_request
 from .engine import Engine
 from .errors import InvalidRequest, Stopped, TooLarge, plainly, pointer, short
 from .schemas import MOST, IngestItem, IngestReply, ItemError, ModelInfo
+from .twofold import again
 
 BATCH_LINES = 5_000
 """Lines of one commit: at this size the disk is waited for a tenth of the time."""
@@ -159,7 +160,8 @@ class LineIngest:
             return False
         ids = [line["id"] if "id" in line else new_id() for line in parsed]
         try:
-            result = collection.put_codes(ids, np.frombuffer(data, np.uint8).reshape(len(codes), size))
+            array = np.frombuffer(data, np.uint8).reshape(len(codes), size)
+            result = again(lambda: collection.put_codes(ids, array))
         except HammingIndexError as error:
             if getattr(error, "position", None) is None:
                 raise

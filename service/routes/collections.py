@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Body, Query, Response
 
-from index import Collection, Item
+from index import Collection, Item, ModelKey
 
 from ..codecs import kept_output
 from ..dependencies import EngineDep
@@ -23,22 +23,39 @@ from ..schemas import (
     ModelInfo,
     StoredItem,
 )
+from ..schemas.generations import GenerationInfo
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
 def collection_info(collection: Collection) -> CollectionInfo:
+    """What is said of a collection."""
     config, key = collection.config, collection.config.model
     return CollectionInfo(
         name=config.name,
         bits=config.bits,
-        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
+        model=_model(key),
         items=len(collection),
         keep_inputs=config.keep_inputs,
         created_at=config.created_at,
         indexes=collection.fields,
         memory_bytes=collection.nbytes,
+        generations=[
+            GenerationInfo(
+                number=one.number,
+                model=_model(one.model),
+                bits=one.bits,
+                state=one.state,
+                items=one.items,
+                created_at=one.created_at,
+            )
+            for one in collection.generations.all()
+        ],
     )
+
+
+def _model(key: ModelKey | None) -> ModelInfo | None:
+    return None if key is None else ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint)
 
 
 def _stored(item: Item, *, with_input: bool = True) -> StoredItem:

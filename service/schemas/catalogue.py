@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from .base import MOST, Filter, ModelInfo, Output, Payload, Strict, absent
+from .generations import GenerationInfo
 from .problem import Problem
 
 
@@ -27,6 +28,7 @@ class CollectionInfo(BaseModel):
     created_at: str
     indexes: list[str] = Field(description="payload fields that have an index")
     memory_bytes: int = Field(description="taken by the index: codes, keys and buckets")
+    generations: list[GenerationInfo] = Field(description="the models that it has codes of; one of them serves")
 
 
 class DamagedInfo(BaseModel):

@@ -4,5 +4,5 @@ from .base import Lines, Task, Work
 
 __all__ = ["CHILDREN", "Lines", "Task", "Work"]
 
-CHILDREN = {"train": "service.work.train"}
+CHILDREN = {"reencode": "service.work.reencode", "train": "service.work.train"}
 """Where the child process of a kind finds its `run(spec)`, a generator of lines."""

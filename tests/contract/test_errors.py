@@ -18,7 +18,7 @@ from service.settings import Settings
 MARK = "secret-marker-7f3a"
 JSON = {"content-type": "application/json"}
 BODIES: dict[str, dict[str, Any]] = {
-    "/ingest": {"collection": "digits", "items": [{"id": "a", "code": "00" * 8}]},
+    "/ingest": {"collection": "python-docs", "items": [{"id": "a", "code": "00" * 16}]},
     "/search": {"collection": "digits", "query": {"code": "00" * 8}},
     "/search/batch": {"searches": [{"collection": "digits", "query": {"code": "00" * 8}}]},
     "/generate": {"model": "digits-vae"},
@@ -30,6 +30,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/collections": {"name": "new", "bits": 64},
     "/collections/{collection}/delete": {"ids": ["nobody"]},
     "/collections/{collection}/indexes": {"field": "label"},
+    "/collections/{collection}/reencode": {"model": "digits-vae", "gate": {"queries": 10}, "flip": False},
     "/collections/{collection}/restore": {"snapshot": "here", "source": "vectors", "replace": True},
     "/models/{name}/aliases/{alias}": {"version": 1},
     "/train": {"name": "new", "family": "lsh", "data": {"dataset": "digits"}},
