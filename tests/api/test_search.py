@@ -386,7 +386,7 @@ def test_a_filter_sees_what_was_just_written(rich: TestClient) -> None:
 def softly(client: TestClient, name: str, item: Any) -> list[tuple[float, str, int]]:
     """(minus the score, id, distance) of every item of a collection from `item`, best first."""
     engine = client.app.state.engine  # type: ignore[attr-defined]
-    _, logits = engine.code_of_item(
+    _, logits, _ = engine.code_of_item(
         engine.model_of(engine.catalogue.get(name))[1].input.kind, item, engine.catalogue.get(name)
     )
     rows = []
