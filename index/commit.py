@@ -8,6 +8,7 @@ wait for hardly more. A step that is refused fails alone; where the disk has no 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -37,10 +38,19 @@ class _Slot(Generic[T]):
 class GroupCommit:
     """The only writer of a store. Safe to use from many threads."""
 
-    def __init__(self, store: Store, publish: Callable[[Change], None]) -> None:
-        """publish: called with each change once it is durable and before its writers are answered, one at a time."""
+    def __init__(
+        self,
+        store: Store,
+        publish: Callable[[Change], None],
+        observe: Callable[[float, int], None] | None = None,
+    ) -> None:
+        """publish: called with each change once it is durable and before its writers are answered, one at a time.
+
+        observe: called after that with the seconds that it took and how many steps were in it.
+        """
         self._store = store
         self._publish = publish
+        self._observe = observe
         self._gathering = threading.Lock()
         self._waiting: list[_Slot[Any]] = []
         self._led = False  # whether somebody writes, or is about to; the others gather meanwhile
@@ -84,6 +94,7 @@ class GroupCommit:
         try:
             if self._unpublished:
                 raise StoreUnavailable("an earlier change is on disk, but searches miss it; restart the service")
+            started = time.perf_counter()
             with self._store.transaction() as transaction:
                 for slot in slots:
                     self._attempt(slot, transaction)
@@ -92,6 +103,8 @@ class GroupCommit:
                 self._unpublished = True
                 self._publish(change)
                 self._unpublished = False
+                if self._observe is not None:
+                    self._observe(time.perf_counter() - started, len(slots))
         except StoreFull as error:
             for slot in slots:
                 slot.error = error

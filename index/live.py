@@ -59,6 +59,7 @@ class Live:
         copy_from: int = COPY_FROM,
         inline_bytes: int = INLINE_BYTES,
         quiet_s: float = QUIET_S,
+        observe: Callable[[float, int], None] | None = None,
     ) -> None:
         """Load the state of `store`. Raises `StoreDamaged` where it is not what was written."""
         self._store = store
@@ -74,7 +75,7 @@ class Live:
         self._successor: Successor | None = None  # what a flip is about to publish
         self.snapshot = self._load(bits)
         self.glance = Glance(partial(connect_impatiently, store.path))
-        self._commits = GroupCommit(store, self._publish)
+        self._commits = GroupCommit(store, self._publish, observe)
 
     def _load(self, bits: int) -> Snapshot:
         with self._store.reader() as reader:

@@ -25,6 +25,8 @@ from .routes import code_health, collections, create, generations, health, inges
 from .runner import Runner
 from .security import secure
 from .settings import Settings
+from .standing import Standing
+from .tracing import telemetry
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         JobStore(settings.data_dir / "jobs.db"),
         most_waiting=settings.max_jobs_waiting,
         at_once=settings.max_jobs_running,
+        admit=engine.check_room,
     )
     examinations = Examinations(engine)
 
@@ -66,10 +69,13 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         separate_input_output_schemas=False,
         generate_unique_id_function=openapi.operation_id,
         responses=openapi.ERRORS,
+        telemetry=telemetry(),
     )
     app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
     app.state.examinations = examinations
     app.state.metrics.registry.register(HealthGauges(examinations, settings.health_every_s))
+    engine.commits.register(app.state.metrics.registry)
+    Standing(engine, runner.store).register(app.state.metrics.registry)
     for part in (ingest, search, create, code_health, collections, generations, snapshots, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)

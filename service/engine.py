@@ -23,6 +23,7 @@ from .codecs import decode, from_bytes
 from .errors import CapabilityMissing, InUse, InvalidRequest
 from .opening import Opening
 from .recent import RecentQueries
+from .room import Room, check_room, room_of
 from .schemas import Input
 from .settings import Settings
 from .snapshots import Snapshots
@@ -42,6 +43,7 @@ class Engine:
         self._directory = opening.directory
         self.registry = Registry(settings.data_dir / "models")
         self.catalogue = opening.catalogue()
+        self.commits = opening.commits
         self.stopping = Stopping()
         self.snapshots = Snapshots(settings.data_dir / "snapshots")
         self.recent = RecentQueries(settings.remember_queries)
@@ -69,6 +71,14 @@ class Engine:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def room(self) -> Room:
+        """What is left of the disk."""
+        return room_of(self.settings.data_dir)
+
+    def check_room(self) -> None:
+        """To be called before anything is added. Raises `NoRoom` where too little of the disk is left."""
+        check_room(self.settings.data_dir, self.settings.min_free_bytes)
+
     # -- models and collections ------------------------------------------------------------------------------
 
     def model_of(self, collection: Collection) -> tuple[Entry, Model]:
@@ -86,6 +96,7 @@ class Engine:
         if (model is None) == (bits is None):
             raise InvalidRequest("a collection needs either a model or, for ready-made codes, a number of bits")
         if model is None:
+            self.check_room()
             collection = self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
         else:
             collection = self.collection_for(name, self.registry.get(model), keep_inputs=keep_inputs)
@@ -99,6 +110,7 @@ class Engine:
 
     def collection_for(self, name: str, entry: Entry, *, keep_inputs: bool = True) -> Collection:
         """An empty collection for the codes of just this model. Raises `CollectionExists`, `UnknownModel`."""
+        self.check_room()
         with self._binding:
             self.registry.get(entry.reference)  # it may have been deleted since it was looked up
             bits: int = entry.artefact.config["bits"]

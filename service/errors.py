@@ -80,6 +80,10 @@ class Overloaded(ServiceError):
     """A queue is full; the client should come back."""
 
 
+class NoRoom(ServiceError):
+    """Less of the disk is left than is kept free."""
+
+
 class Stopped(ServiceError):
     """The service is about to end, and what was asked goes on for longer."""
 
@@ -102,6 +106,7 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (SnapshotExists, HTTPStatus.CONFLICT, "snapshot-exists", "The snapshot is already there"),
     (SnapshotRefused, HTTPStatus.UNPROCESSABLE_ENTITY, "snapshot-refused", "The snapshot cannot be used"),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
+    (NoRoom, HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
     (Stopped, HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"),
     (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),
     (index_errors.InvalidInput, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid"),

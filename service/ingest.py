@@ -74,6 +74,7 @@ def _ingest(
     collection, bits, entry, model = _target(engine, name, reference)
     if key is not None and collection is not None and (known := collection.answered(*key)) is not None:
         return IngestReply.model_validate_json(known)
+    engine.check_room()
     decoder = Decoder(engine.settings, model.input if model else None)
     errors: dict[int, Exception] = {}
     drafts: dict[int, _Draft] = {}

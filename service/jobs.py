@@ -21,6 +21,7 @@ from .errors import UnknownJob
 
 log = logging.getLogger(__name__)
 
+STATES = ("queued", "running", "succeeded", "failed", "cancelled", "interrupted")
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
 _FIELDS = ("id", "kind", "state", "progress", "result", "error", "created_at", "updated_at")
 _JSON = frozenset({"progress", "result", "error"})
@@ -96,6 +97,11 @@ class JobStore:
         """How many jobs wait."""
         with self._lock, faults(self._path):
             return int(self._db.execute("SELECT count(*) FROM jobs WHERE state = 'queued'").fetchone()[0])
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs are in each state that some are in."""
+        with self._lock, faults(self._path):
+            return dict(self._db.execute("SELECT state, count(*) FROM jobs GROUP BY state").fetchall())
 
     def list(self) -> list[dict[str, Any]]:
         """The hundred newest jobs, newest first."""

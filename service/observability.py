@@ -20,6 +20,7 @@ from .errors import internal_error, short
 from .gate import KEY
 from .keys import PATTERN
 from .limits import STREAMED, media_type
+from .tracing import TRACED, mark_span
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
@@ -72,6 +73,9 @@ class Metrics:
         )
         self._items = Gauge("hammingbird_items", "Stored items.", ["collection"], registry=self.registry)
         self._models = Gauge("hammingbird_models", "Model versions in the registry.", registry=self.registry)
+        self.in_flight = 0
+        running = Gauge("hammingbird_requests_in_flight", "Requests not answered yet.", registry=self.registry)
+        running.set_function(lambda: self.in_flight)
         self._engine = engine
 
     def refresh(self) -> None:
@@ -100,6 +104,8 @@ class Observe:
         token = request_id.set(id)
         started = time.perf_counter()
         status: int | None = None
+        self._metrics.in_flight += 1
+        trace_id = mark_span(scope, id) if TRACED in scope else None
 
         async def marked(message: Message) -> None:
             nonlocal status
@@ -116,20 +122,23 @@ class Observe:
             if status is None:
                 await internal_error()(scope, receive, marked)
         finally:
+            self._metrics.in_flight -= 1
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may invent any number
             self._metrics.requests.labels(route, method, str(status or 499)).inc()
             self._metrics.seconds.labels(route, method).observe(seconds)
             if route not in _UNTOLD:
-                self._tell(scope, method, route, status or 499, seconds * 1000)
+                self._tell(scope, method, route, status or 499, seconds * 1000, trace_id)
             request_id.reset(token)
 
-    def _tell(self, scope: Scope, method: str, route: str, status: int, ms: float) -> None:
+    def _tell(self, scope: Scope, method: str, route: str, status: int, ms: float, trace_id: str | None) -> None:
         level = logging.WARNING if ms >= self._slow_ms and not _lasts(scope, route) else logging.INFO
         if not log.isEnabledFor(level):
             return
         fields = {"method": method, "route": route, "status": status, "ms": round(ms, 1)}
+        if trace_id is not None:
+            fields["trace_id"] = trace_id
         if key := scope.get(KEY):
             fields |= {"key": key.name, "key_id": key.id}
         if collection := scope.get("path_params", {}).get("collection"):

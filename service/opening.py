@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from index import Catalogue
 
+from .commits import CommitTimes
 from .datadir import DataDirectory
 from .settings import Settings
 
@@ -19,9 +20,10 @@ class Opening:
     def __init__(self, settings: Settings) -> None:
         """Lock the directory and begin to load. Raises `DataDirectoryError` where it cannot be used."""
         self.directory = DataDirectory(settings.data_dir)
+        self.commits = commits = CommitTimes()
         pool = ThreadPoolExecutor(1, thread_name_prefix="opening")
         root, inline_bytes = settings.data_dir / "collections", settings.inline_index_bytes
-        self._catalogue = pool.submit(lambda: Catalogue(root, inline_bytes=inline_bytes))
+        self._catalogue = pool.submit(lambda: Catalogue(root, inline_bytes=inline_bytes, observe=commits))
         pool.shutdown(wait=False)
 
     def catalogue(self) -> Catalogue:

@@ -11,7 +11,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -31,8 +31,12 @@ _STOP_S = 10
 class Runner:
     """Runs jobs in the order in which they came, at most `at_once` at a time."""
 
-    def __init__(self, store: JobStore, *, most_waiting: int, at_once: int = 1) -> None:
+    def __init__(
+        self, store: JobStore, *, most_waiting: int, at_once: int = 1, admit: Callable[[], None] = lambda: None
+    ) -> None:
+        """admit: called before a job is taken; what it raises refuses the job."""
         self.store = store
+        self._admit = admit
         self._most_waiting = most_waiting
         self._queue: queue.Queue[tuple[str, Work] | None] = queue.Queue()
         self._lock = threading.Lock()
@@ -71,6 +75,7 @@ class Runner:
 
     def submit(self, work: Work) -> dict[str, Any]:
         """Queue a job; returns its row. Raises `Overloaded`."""
+        self._admit()
         with self._submitting:
             waiting = self.store.queued()
             with self._lock:

@@ -67,6 +67,12 @@ class Settings(BaseSettings):
         ge=1024,
         description="largest snapshot taken as an upload; it is stored as it comes, so the disk sets the other limit",
     )
+    min_free_bytes: int = Field(
+        128 * 2**20,
+        ge=0,
+        description="room to be left on the disk: below it nothing is added (507) and searches go on; twice the "
+        "largest body, so that what is in flight still fits, and so does what gives room back",
+    )
     max_items: int = Field(
         10_000, ge=1, le=10_000, description="items in one request; keeps a batch's tensors below a gigabyte"
     )
@@ -119,3 +125,38 @@ class Settings(BaseSettings):
         "takes a second of one core for a million items",
     )
     shutdown_grace_s: int = Field(30, ge=1, description="time in which requests in flight are finished at a stop")
+
+
+_INTRODUCTION = """# Settings
+
+Each is an environment variable, `HAMMINGBIRD_` and the name in capitals: `HAMMINGBIRD_MAX_K=1000`. `serve` takes the
+first few as options too. What is beyond a limit is refused with a problem that names it; nothing is cut down silently.
+A radius needs no limit: it is at most the width of the codes, and what it finds comes in pages of `max_limit`.
+This page is written by `tools/settings-table`.
+
+| setting | default | what it is for |
+|---|---|---|
+"""
+_TRACING = """
+Traces are sent where `OTEL_EXPORTER_OTLP_ENDPOINT` says (OTLP over HTTP, `pip install 'hammingbird[otel]'`); without it
+nothing is sent anywhere. The other `OTEL_` variables mean what they always do; the service's name is `hammingbird`.
+"""
+
+
+def as_markdown() -> str:
+    """The page of the documentation that describes every setting."""
+    rows = [
+        f"| `{name}` | {_shown(name, field.default)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    return _INTRODUCTION + "\n".join(rows) + "\n" + _TRACING
+
+
+def _shown(name: str, value: Any) -> str:
+    if value == ():
+        return "none"
+    if name == "port":
+        return f"{value}"
+    if name.endswith("_bytes") and value >= 2**20:
+        return f"{value:,} ({value // 2**20} MiB)"
+    return f"{value:,}" if isinstance(value, int | float) and not isinstance(value, bool) else f"`{value}`"

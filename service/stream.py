@@ -22,7 +22,7 @@ from models.errors import ModelsError
 from . import ingest as ingesting
 from .codecs import share_of_request
 from .engine import Engine
-from .errors import InvalidRequest, Stopped, TooLarge, plainly, pointer, short
+from .errors import InvalidRequest, NoRoom, Stopped, TooLarge, plainly, pointer, short
 from .schemas import MOST, IngestItem, IngestReply, ItemError, ModelInfo
 from .twofold import again
 
@@ -66,7 +66,7 @@ class LineIngest:
         await run_in_threadpool(self._open)
         try:
             await self._take(chunks)
-        except (HammingIndexError, ModelsError) as error:
+        except (HammingIndexError, ModelsError, NoRoom) as error:
             if self._stored:
                 error.args = (f"{error}; {self._so_far()}. Send all of the stream again",)
             raise
@@ -137,8 +137,9 @@ class LineIngest:
             ) from None
 
     def _store(self, lines: list[bytes]) -> None:
-        """Commit a batch. Empty lines count, so that a line keeps its number, and are passed over."""
+        """Commit a batch. Empty lines count, so that a line keeps its number, and are passed over. Raises `NoRoom`."""
         for start in range(0, len(lines), BATCH_LINES):
+            self._engine.check_room()
             part = lines[start : start + BATCH_LINES]
             if not self._store_codes(part):
                 self._store_items(part)

@@ -139,7 +139,7 @@ def test_a_full_disk_refuses_writes_and_goes_on_searching(prepared: Path, tmp_pa
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", mount], check=True)
     try:
         root = Path(shutil.copytree(prepared, mount / "data"))
-        with server(root) as (address, _):
+        with server(root, HAMMINGBIRD_MIN_FREE_BYTES="0") as (address, _):
             statuses = []
             for number in range(200):
                 items = [
