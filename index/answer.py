@@ -12,7 +12,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ from .reader import Reader, payload_of
 from .records import ModelKey
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):  # a dataclass takes three times as long to make, which a search notices
     """One found item; payload and code only where they were asked for."""
 
     id: str

@@ -14,7 +14,9 @@ import threading
 import zlib
 from collections.abc import Callable
 from functools import cache
+from itertools import islice
 from pathlib import Path
+from typing import cast
 
 from .answer import Hit, Page
 from .bits import Codes
@@ -25,11 +27,16 @@ from .source import source_of
 
 ALLOWANCE_NS = 200_000.0
 """What an index may take by its planner's prices: about what a thread to hand it to costs under load."""
-MOST = 64
+MOST = 128
 """Items that are looked up: about a microsecond each."""
 
-_CACHE_KIB = 16 * 1024
-"""SQLite's own memory for pages of the store: rows of a hundred thousand small items."""
+KEPT_BYTES = 16 << 20
+"""Memory for rows that were read lately, some 80,000 small ones: most searches ask for what others asked for."""
+_ROW_BYTES = 130
+"""What a row takes in memory besides the text of its id and payload."""
+
+_Row = tuple[str, str | None, bytes | None]
+"""Id, payload and, where it is wanted, code."""
 
 
 class Glance:
@@ -40,6 +47,8 @@ class Glance:
         self._connect = connect
         self._db: sqlite3.Connection | None = None
         self._busy = threading.Lock()
+        self._known: dict[int, _Row] = {}  # by key, those read longest ago first; a key never stands for anything else
+        self._size = 0
 
     def close(self) -> None:
         with self._busy:
@@ -78,44 +87,67 @@ class Glance:
         if size > MOST or (k is None and size > limit):
             return None
         packed = found.packed.tolist()
-        rows = self._rows([one & KEY_MASK for one in packed], snapshot.generation)
+        rows = self._rows([one & KEY_MASK for one in packed], snapshot.generation, codes)
         if rows is None:
             return None
-        distance_of = {one & KEY_MASK: one >> KEY_BITS for one in packed}
-        ordered = sorted([(distance_of[key], id, code, payload) for key, id, code, payload in rows])[:total]
-        texts = [row[3] for row in ordered if row[3] is not None] if payloads else []
-        if texts and not _are_objects(texts):
-            return None
+        ordered = sorted([(one >> KEY_BITS, *row) for one, row in zip(packed, rows, strict=True)])[:total]
         hits = [
             Hit(id, distance, payload if payloads else None, code if codes else None)
-            for distance, id, code, payload in ordered
+            for distance, id, payload, code in ordered
         ]
         return Page(hits, total, None, found.plan, model)
 
-    def _rows(self, keys: list[int], generation: int) -> list[tuple[int, str, bytes, str | None]] | None:
-        """(key, id, code, payload) of all of `keys`; None where that cannot be had now."""
+    def _rows(self, keys: list[int], generation: int, codes: bool) -> list[_Row] | None:
+        """The rows of `keys`, in their order, with codes where asked; None where they cannot be had now."""
+        known = self._known
+        if not codes:
+            rows = [known.get(key) for key in keys]
+            if None not in rows:
+                return cast("list[_Row]", rows)
+            keys_left = [key for key, row in zip(keys, rows, strict=True) if row is None]
+        else:
+            keys_left = keys
         if not self._busy.acquire(blocking=False):
             return None
         try:
-            if self._db is None:
-                self._db = self._connect()
-            rows = self._db.execute(_statement(generation, len(keys)), keys).fetchall()
+            read = self._read(keys_left, generation)
+            if read is None:
+                return None
+            if codes:
+                return [read[key] for key in keys]
+            self._keep(read)
         except sqlite3.Error:  # a lock, or damage, of which a search that may wait finds out more
             return None
         finally:
             self._busy.release()
-        if len(rows) != len(keys):
+        return [read[key] if row is None else row for key, row in zip(keys, rows, strict=True)]
+
+    def _read(self, keys: list[int], generation: int) -> dict[int, _Row] | None:
+        """The rows of `keys` with their codes; None where one is gone or not what was written."""
+        if self._db is None:
+            self._db = self._connect()
+        found = self._db.execute(_statement(generation, len(keys)), keys).fetchall()
+        payloads = [row[4] for row in found if row[4] is not None]
+        if len(found) != len(keys) or (payloads and not _are_objects(payloads)):
             return None
         crc32 = zlib.crc32
-        out = []
         try:
-            for key, id, code, seal, payload in rows:
+            for key, id, code, seal, _ in found:
                 if crc32(code, crc32(id.encode(), key & 0xFFFFFFFF)) != seal:  # as `seal_of`
                     return None
-                out.append((key, id, code, payload))
         except (TypeError, AttributeError):  # not of the types that were written
             return None
-        return out
+        return {key: (id, payload, code) for key, id, code, _, payload in found}
+
+    def _keep(self, rows: dict[int, _Row]) -> None:
+        """Remember rows, without their codes, in place of those that were read longest ago."""
+        for key, (id, payload, _) in rows.items():
+            self._known[key] = (id, payload, None)
+            self._size += _ROW_BYTES + len(id) + len(payload or "")
+        if self._size > KEPT_BYTES:
+            for key in list(islice(self._known, len(self._known) // 4 + 1)):
+                id, payload, _ = self._known.pop(key)
+                self._size -= _ROW_BYTES + len(id) + len(payload or "")
 
 
 @cache
@@ -128,11 +160,9 @@ def _statement(generation: int, size: int) -> str:
 def connect_impatiently(path: Path) -> sqlite3.Connection:
     """A read-only connection that gives up at once where it would have to wait."""
     uri = f"{path.resolve().as_uri()}?mode=ro"
-    db = sqlite3.connect(
+    return sqlite3.connect(
         uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0, cached_statements=2 * MOST
     )
-    db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return db
 
 
 def _are_objects(texts: list[str]) -> bool:

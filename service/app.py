@@ -21,6 +21,7 @@ from .keys import KeyRing
 from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
+from .rawroute import RawRoutes
 from .routes import code_health, collections, create, generations, health, ingest, jobs, models, search, snapshots
 from .runner import Runner
 from .security import secure
@@ -76,9 +77,12 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     app.state.metrics.registry.register(HealthGauges(examinations, settings.health_every_s))
     engine.commits.register(app.state.metrics.registry)
     Standing(engine, runner.store).register(app.state.metrics.registry)
-    for part in (ingest, search, create, code_health, collections, generations, snapshots, models, jobs, health):
+    raw_routes = search.routes(generate_unique_id_function=openapi.operation_id, responses=openapi.ERRORS)
+    app.router.routes += raw_routes
+    for part in (ingest, create, code_health, collections, generations, snapshots, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)
+    app.add_middleware(RawRoutes, routes=raw_routes)
     app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)
     app.add_middleware(Gate, settings=settings, keys=keys)
     if settings.cors_origins:

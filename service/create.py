@@ -133,7 +133,8 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
 def _found(engine: Engine, collection: Collection, kind: str, item: Any, options: Any) -> list[schemas.Hit]:
     started = time.perf_counter()
     key, logits, fingerprint = engine.code_of_item(kind, item, collection)
-    return by_code(engine, collection, key, options, started, time.perf_counter(), logits, fingerprint).hits
+    found = by_code(engine, collection, key, options, started, time.perf_counter(), logits, fingerprint)
+    return [hit_reply(hit) for hit in found.page.hits]
 
 
 def _inpainted(engine: Engine, model: Model, x: Tensor, item: object, request: schemas.DenoiseRequest) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import os
 import re
 import sys
 import time
-import uuid
+from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.datastructures import Headers
@@ -26,6 +29,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 _EVENTS = "/jobs/{id}/events"
+_LINES_WAIT_S = 0.1
 _UNTOLD = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = logging.getLogger("service.access")
@@ -48,9 +52,38 @@ class JsonLines(logging.Formatter):
         return PATTERN.sub("hb_...", json.dumps(line, ensure_ascii=False))
 
 
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes records at once; the lines of requests answered in good time a tenth of a second later, together."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._later: list[str] = []
+
+    def soon(self, line: str) -> None:
+        """Write `line` before long. To be called on an event loop."""
+        self._later.append(line)
+        if len(self._later) == 1:
+            asyncio.get_running_loop().call_later(_LINES_WAIT_S, self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write_waiting()
+        super().emit(record)
+
+    def flush(self) -> None:
+        with self.lock or nullcontext():
+            self._write_waiting()
+            super().flush()
+
+    def _write_waiting(self) -> None:
+        if lines := self._later:
+            self._later = []
+            with suppress(OSError, ValueError):  # nobody reads, or the stream is closed: as with any other line
+                self.stream.write("".join(lines))
+
+
 def configure_logging(level: str) -> None:
     """Send every log line of the process to standard error as JSON."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("uvicorn.access").disabled = True
@@ -77,6 +110,17 @@ class Metrics:
         running = Gauge("hammingbird_requests_in_flight", "Requests not answered yet.", registry=self.registry)
         running.set_function(lambda: self.in_flight)
         self._engine = engine
+        self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request. Few are the first of their kind, so a dictionary finds what to count it in."""
+        kind = route, method, status
+        found = self._counted.get(kind)
+        if found is None:
+            found = self.requests.labels(route, method, str(status)), self.seconds.labels(route, method)
+            self._counted[kind] = found
+        found[0].inc()
+        found[1].observe(seconds)
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""
@@ -99,8 +143,13 @@ class Observe:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        id = given.decode() if _GIVEN_ID.fullmatch(given) else uuid.uuid4().hex
+        given = b""
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                given = value
+        if not (given and _GIVEN_ID.fullmatch(given)):
+            given = os.urandom(16).hex().encode()
+        id = given.decode()
         token = request_id.set(id)
         started = time.perf_counter()
         status: int | None = None
@@ -112,7 +161,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message.setdefault("headers", [])
-                message["headers"].append((b"x-request-id", id.encode()))
+                message["headers"].append((b"x-request-id", given))
             await send(message)
 
         try:
@@ -126,8 +175,7 @@ class Observe:
             seconds = time.perf_counter() - started
             route = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in _METHODS else "other"  # a client may invent any number
-            self._metrics.requests.labels(route, method, str(status or 499)).inc()
-            self._metrics.seconds.labels(route, method).observe(seconds)
+            self._metrics.answered(route, method, status or 499, seconds)
             if route not in _UNTOLD:
                 self._tell(scope, method, route, status or 499, seconds * 1000, trace_id)
             request_id.reset(token)
@@ -135,6 +183,10 @@ class Observe:
     def _tell(self, scope: Scope, method: str, route: str, status: int, ms: float, trace_id: str | None) -> None:
         level = logging.WARNING if ms >= self._slow_ms and not _lasts(scope, route) else logging.INFO
         if not log.isEnabledFor(level):
+            return
+        handlers = logging.root.handlers
+        if level == logging.INFO and len(handlers) == 1 and isinstance(handlers[0], Lines) and _is_plain(scope):
+            handlers[0].soon(_plain_line(method, route, status, ms))
             return
         fields = {"method": method, "route": route, "status": status, "ms": round(ms, 1)}
         if trace_id is not None:
@@ -144,6 +196,21 @@ class Observe:
         if collection := scope.get("path_params", {}).get("collection"):
             fields["collection"] = short(collection)
         log.log(level, "%s %s %d %.1f ms", method, route, status, ms, extra={"fields": fields})
+
+
+def _is_plain(scope: Scope) -> bool:
+    """Whether the line of a request says nothing that came from outside but its id, and that no key."""
+    return KEY not in scope and "collection" not in scope.get("path_params", ()) and "hb_" not in request_id.get()
+
+
+def _plain_line(method: str, route: str, status: int, ms: float) -> str:
+    """The line of a request, as `JsonLines` writes it, in a tenth of the time: no part of it needs quoting."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    return (
+        f'{{"time": "{now}", "level": "info", "logger": "service.access", "request_id": "{request_id.get()}", '
+        f'"message": "{method} {route} {status} {ms:.1f} ms", "method": "{method}", "route": "{route}", '
+        f'"status": {status}, "ms": {ms:.1f}}}\n'
+    )
 
 
 def _lasts(scope: Scope, route: str) -> bool:

@@ -3,41 +3,112 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from index import Codes, Collection, Hit, Logits, to_hex
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from index import Codes, Collection, Hit, Logits, from_hex
 from index.errors import HammingIndexError
 from models.errors import ModelsError
 
 from . import schemas
+from .answer import Answer
 from .engine import Engine
 from .errors import InvalidRequest, ServiceError, TooLarge, pointer
-from .schemas import ModelInfo, SearchOptions, SearchReply, SearchRequest
+from .rawroute import parsed
+from .schemas import Input, SearchBatchRequest, SearchOptions, SearchRequest
+from .shapes import shape_of
 from .twofold import again
 
 DEFAULT_K = 10
 
 
-def search(engine: Engine, request: SearchRequest) -> SearchReply:
+async def answer(state: Any, body: bytes) -> bytes:
+    """The reply to a body of /search. What is short is answered at once, on the event loop; all else by a thread."""
+    started = time.perf_counter()
+    engine: Engine = state.engine
+    found = _parsed(body)
+    if (short := _glanced(engine, found, started)) is not None:
+        return short.json().encode()
+    request = SearchRequest.model_construct(**{**found, "query": Input.model_construct(**found["query"])})
+    return (await run_in_threadpool(search, engine, request)).json().encode()
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    """The members of a `SearchRequest` that were given. Raises `RequestValidationError`."""
+    try:
+        found = _shape(body)
+    except ValidationError:
+        found = {}
+    if not found or sum(value is not None for value in found["query"].values()) != 1:
+        request = parsed(SearchRequest, body)  # which says what is wrong, or that nothing is
+        found = request.model_dump(exclude_unset=True)
+    return found
+
+
+_shape = shape_of(SearchRequest)
+_PLAIN = frozenset({"collection", "query", "k", "radius", "limit", "include", "count_only"})
+
+
+def _glanced(engine: Engine, found: Mapping[str, Any], started: float) -> Answer | None:
+    """The answer to a search by code that is short; None for any other, and for one that is to be refused."""
+    text = found["query"].get("code")
+    k, radius, limit = found.get("k"), found.get("radius"), found.get("limit", _LIMIT)
+    if text is None or not found.keys() <= _PLAIN:
+        return None
+    if (k or 0) > engine.settings.max_k or limit > engine.settings.max_limit:
+        return None
+    collection = engine.catalogue.get(found["collection"])
+    code = from_hex(text, collection.bits)
+    encoded = time.perf_counter()
+    include = found.get("include", _INCLUDE)
+    page = collection.glance(
+        code,
+        k=DEFAULT_K if k is None and radius is None else k,
+        radius=radius,
+        limit=limit,
+        payloads="payload" in include,
+        codes="code" in include,
+        count_only=found.get("count_only", False),
+    )
+    if page is None:
+        return None
+    return Answer(collection.name, code, page, encoded - started, time.perf_counter() - encoded)
+
+
+_LIMIT: int = SearchOptions.model_fields["limit"].default
+_INCLUDE: list[str] = SearchOptions.model_fields["include"].default
+
+
+def search(engine: Engine, request: SearchRequest) -> Answer:
     """The exact answer to `request`."""
     started = time.perf_counter()
     collection = engine.catalogue.get(request.collection)
 
-    def answered() -> SearchReply:
+    def answered() -> Answer:
         code, logits, fingerprint = engine.code_of(request.query, collection, soft=request.rerank == "soft")
         return by_code(engine, collection, code, request, started, time.perf_counter(), logits, fingerprint)
 
     return again(answered)
 
 
-def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[SearchReply]:
+async def answer_batch(state: Any, body: bytes) -> bytes:
+    """The reply to a body of /search/batch."""
+    request = parsed(SearchBatchRequest, body)
+    answers = await run_in_threadpool(search_batch, state.engine, request.searches)
+    return f'{{"results":[{",".join(found.json() for found in answers)}]}}'.encode()
+
+
+def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answer]:
     """The answers to `requests`, in their order."""
     if len(requests) > engine.settings.max_searches:
         raise TooLarge(
             f"{len(requests)} searches in one batch, the limit is {engine.settings.max_searches} (max_searches); "
             "send them in parts"
         )
-    replies: list[SearchReply] = []
+    replies: list[Answer] = []
     hits = 0
     for place, request in enumerate(requests):
         try:
@@ -47,7 +118,7 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Sear
             if isinstance(error, ServiceError):
                 error.errors = [(pointer("searches", place) + at, detail) for at, detail in error.errors]
             raise
-        hits += len(replies[-1].hits)
+        hits += len(replies[-1].page.hits)
         if hits > engine.settings.max_batch_hits:
             raise TooLarge(
                 f"after {len(replies)} of {len(requests)} searches there are {hits:,} hits, the limit is "
@@ -65,7 +136,7 @@ def by_code(
     encoded: float,
     logits: Logits | None = None,
     fingerprint: str | None = None,
-) -> SearchReply:
+) -> Answer:
     """The exact answer for a code; `started` and `encoded` are times of `perf_counter`.
 
     logits: of the query, needed for a soft rerank. fingerprint: of the model that made the code; raises
@@ -91,23 +162,7 @@ def by_code(
         codes="code" in options.include,
         count_only=options.count_only,
     )
-    ended = time.perf_counter()
-    key = page.model
-    return SearchReply(
-        collection=collection.name,
-        model=ModelInfo(name=key.name, version=key.version, fingerprint=key.fingerprint) if key else None,
-        code=to_hex(code),
-        hits=[hit_reply(hit) for hit in page.hits],
-        total=page.total,
-        complete=page.complete,
-        cursor=page.cursor,
-        plan=schemas.Plan(method=page.plan.method, candidates=page.plan.candidates),
-        took_ms=schemas.Timing(
-            encode=round((encoded - started) * 1000, 3),
-            search=round((ended - encoded) * 1000, 3),
-            total=round((ended - started) * 1000, 3),
-        ),
-    )
+    return Answer(collection.name, code, page, encoded - started, time.perf_counter() - encoded)
 
 
 def hit_reply(hit: Hit) -> schemas.Hit:

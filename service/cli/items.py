@@ -113,6 +113,8 @@ def search(
     """Search exactly. Example: hammingbird search --collection photos --image query.jpg -k 5"""
     from pydantic import ValidationError
 
+    from index import to_hex
+
     from ..schemas import SearchRequest
     from ..search import search as run
 
@@ -132,10 +134,10 @@ def search(
     with open_engine(data_dir, there=True) as engine:
         reply = run(engine, request)
     if as_json:
-        print_json(reply.model_dump())
+        print_json(json.loads(reply.json()))
         return
-    table = Table("distance", "id", "payload", title=f"{reply.total} items, query code {reply.code}")
-    for hit in reply.hits:
+    table = Table("distance", "id", "payload", title=f"{reply.page.total} items, query code {to_hex(reply.code)}")
+    for hit in reply.page.hits:
         payload = json.dumps(hit.payload, ensure_ascii=False)[:120] if hit.payload else ""
         table.add_row(str(hit.distance), escape(hit.id), escape(payload))
     console.print(table)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Body
+from fastapi import Body
 
 from .. import search as searching
-from ..dependencies import EngineDep
 from ..examples import DIGIT, QUESTION
+from ..rawroute import RawRoute
 from ..schemas import SearchBatchReply, SearchBatchRequest, SearchReply, SearchRequest
-
-router = APIRouter(tags=["search"])
 
 _EXAMPLES = {
     "by image": {"value": {"collection": "digits", "query": {"image": DIGIT}, "k": 5}},
@@ -22,19 +20,26 @@ _EXAMPLES = {
 }
 
 
-@router.post("/search")
-def search(body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)], engine: EngineDep) -> SearchReply:
+def _search(body: Annotated[SearchRequest, Body(openapi_examples=_EXAMPLES)]) -> SearchReply:
     """Exact search: the `k` nearest, everything within `radius` (inclusive), or at most `k` of those."""
-    return searching.search(engine, body)
+    raise NotImplementedError
 
 
-@router.post("/search/batch")
-def search_batch(
+def _search_batch(
     body: Annotated[
         SearchBatchRequest,
         Body(examples=[{"searches": [{"collection": "digits", "query": {"id": "digit-0000"}, "k": 3}]}]),
     ],
-    engine: EngineDep,
 ) -> SearchBatchReply:
     """Several searches in one request, answered in their order."""
-    return SearchBatchReply(results=searching.search_batch(engine, body.searches))
+    raise NotImplementedError
+
+
+def routes(**options: Any) -> list[RawRoute]:
+    """The routes; options: what the application says of all of its routes."""
+    return [
+        RawRoute("/search", _search, searching.answer, name="search", tags=["search"], **options),
+        RawRoute(
+            "/search/batch", _search_batch, searching.answer_batch, name="search_batch", tags=["search"], **options
+        ),
+    ]

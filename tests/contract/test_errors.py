@@ -210,7 +210,7 @@ def test_an_unexpected_exception_is_a_problem_too(client: TestClient, monkeypatc
     def broken(*args: object) -> None:
         raise ZeroDivisionError(MARK)
 
-    monkeypatch.setattr("service.routes.search.searching.search", broken)
+    monkeypatch.setattr("service.search._glanced", broken)
     response = client.post("/search", json=BODIES["/search"])
     body = assert_problem(response, 500, "internal-error")
     assert MARK not in json.dumps(body)
