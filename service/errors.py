@@ -227,6 +227,7 @@ _PLAINER = {
     "extra_forbidden": "unknown field",
     "none_required": "not supported yet",
     "model_attributes_type": "expected a JSON object; is the content type application/json?",
+    "model_type": "expected a JSON object",
     "dict_type": "expected a JSON object",
 }
 

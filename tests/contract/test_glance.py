@@ -74,11 +74,26 @@ def test_what_is_not_short_is_left_to_the_search(collection: Collection) -> None
 
 
 def test_a_glance_waits_for_nobody(collection: Collection) -> None:
-    """While another glance has the connection there is none, and the search answers."""
+    """While another glance reads there is none for what is not known yet, and the search answers."""
     query = clustered(1, 64, 1, seed=SEED)[1][0]
     with collection._live.glance._busy:
-        assert collection.glance(query, k=3, radius=None, limit=9, payloads=True, codes=False, count_only=False) is None
+        assert collection.glance(query, k=3, codes=True) is None
     assert len(collection.search(query, k=3).hits) == 3
+
+
+def test_kept_rows_have_a_limit_and_are_never_wrong(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few rows are kept, and whatever was written since: the answer is that of the search."""
+    monkeypatch.setattr("index.glance.KEPT_BYTES", 20_000)
+    _, queries = clustered(1, 64, 200, seed=SEED + 1)
+    for place, query in enumerate(queries):
+        if place % 20 == 0:
+            collection.put([Item("moved", query.tobytes(), {"at": place})])
+        page = collection.glance(query, k=10)
+        assert page is not None
+        assert shown(page.hits) == shown(collection.search(query, k=10).hits), (SEED, place)
+    kept = collection._live.glance
+    assert kept._size <= 20_000
+    assert kept._size == sum(130 + len(id) + len(payload or "") for id, payload, _ in kept._known.values())
 
 
 def test_prices_foretell_time() -> None:
