@@ -68,7 +68,7 @@ class BodyLimits:
             if done:  # what comes now is a disconnect, which may take as long as the reply
                 return await receive()
             if streamed:
-                message = await self._more(receive)
+                message = await self._more(receive, rest)
                 done = not message.get("more_body", False)
                 return message
             message = await _received(receive, deadline)
@@ -87,7 +87,7 @@ class BodyLimits:
         except _TooSlow:
             await self._too_slow(scope, receive, send, rest if streamed else None)
 
-    async def _more(self, receive: Receive) -> Message:
+    async def _more(self, receive: Receive, rest: str) -> Message:
         """The next part of a stream. Raises `Stopped` where the service is about to end before it comes."""
         try:
             if self._stopping:
@@ -96,7 +96,7 @@ class BodyLimits:
                 return await receive()
         except TimeoutError:
             if self._stopping:
-                raise Stopped("the service is about to end") from None
+                raise Stopped(f"the service is about to end; {rest}, when it is back") from None
             raise _TooSlow from None
 
     async def _too_slow(self, scope: Scope, receive: Receive, send: Send, rest: str | None) -> None:

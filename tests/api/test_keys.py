@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import stat
@@ -162,6 +163,15 @@ def test_only_the_hash_is_kept_and_only_the_owner_reads_it(tmp_path: Path) -> No
     assert text[3:] not in file.read_text()
     assert KeyRing(tmp_path).find(text.encode()) == key
     assert {path.name for path in tmp_path.iterdir()} == {FILE, f"{FILE}.lock"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_a_key_made_by_root_is_readable_by_the_service(tmp_path: Path) -> None:
+    """In a container the one who makes the key is often not the one who serves."""
+    os.chown(tmp_path, 10001, 10001)
+    KeyFile(tmp_path).create("a", "read")
+    KeyFile(tmp_path).create("b", "read")
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.glob("*.json")} == {(10001, 10001)}
 
 
 def test_keys_made_at_the_same_time_are_all_there(tmp_path: Path) -> None:
