@@ -107,6 +107,7 @@ class KeyFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / f"{FILE}.lock").open("a") as lock:
+                self._give(lock.fileno())
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 keys = list(self.all())
                 yield keys
@@ -124,9 +125,7 @@ class KeyFile:
         with open(file, "w") as stream:
             json.dump(content, stream, indent=1)
             stream.flush()
-            owner = self._path.parent.stat()
-            if os.geteuid() == 0 != owner.st_uid:  # made by root for a service that is not: it must be able to read it
-                os.fchown(file, owner.st_uid, owner.st_gid)
+            self._give(file)
             os.fsync(file)
         fresh.replace(self._path)
         folder = os.open(self._path.parent, os.O_RDONLY)
@@ -134,6 +133,12 @@ class KeyFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _give(self, file: int) -> None:
+        """Let a file that root makes belong to whom the folder does: the service, which may not be root, reads it."""
+        owner = self._path.parent.stat()
+        if os.geteuid() == 0 != owner.st_uid:
+            os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def read_keys(data_dir: Path) -> list[Key] | None:

@@ -171,7 +171,7 @@ def test_a_key_made_by_root_is_readable_by_the_service(tmp_path: Path) -> None:
     os.chown(tmp_path, 10001, 10001)
     KeyFile(tmp_path).create("a", "read")
     KeyFile(tmp_path).create("b", "read")
-    assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.glob("*.json")} == {(10001, 10001)}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()} == {(10001, 10001)}
 
 
 def test_keys_made_at_the_same_time_are_all_there(tmp_path: Path) -> None:
