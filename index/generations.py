@@ -244,11 +244,11 @@ class Trial:
         reader = self.reader.of(snapshot.generation)
         return first_hits(reader, snapshot.search(code, k), k, None, payloads=True, codes=False)
 
-    def sample(self, count: int, seed: int = 0) -> list[Item]:
-        """Some of the items, at most `count`, chosen by chance."""
+    def sample(self, seed: int = 0) -> Iterator[Item]:
+        """All the items, in an order of chance."""
         keys = self.serving.contents()[0]
-        chosen = np.random.default_rng(seed).permutation(len(keys))[:count]
-        return self.reader.with_keys(keys[chosen].tolist())
+        for place in np.random.default_rng(seed).permutation(len(keys)).tolist():
+            yield from self.reader.with_keys([int(keys[place])])
 
     def codes(self, *, new: bool) -> Codes:
         """Every code `(n, bits / 8)`."""

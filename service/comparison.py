@@ -8,14 +8,16 @@ and searching, each in turn. Codes are compared by how many are distinct and how
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from index import Codes, Trial, pack
+from index import Codes, Hit, Item, Trial, pack
+from index.census import count_bits, groups_of_equals
 from index.errors import UnknownItem
+from index.health import DEAD
 from models.base import Model
 from models.errors import InvalidInput
 
@@ -26,10 +28,6 @@ from .schemas import Input
 from .schemas.generations import GateOptions
 
 _K = 10
-_LOOKED_AT = 100_000
-"""Codes whose health is looked at: of more, an even share."""
-_SAME = 0.001
-"""A bit that differs for fewer of the items says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,32 +37,46 @@ class Query:
     item: Any
     id: str | None = None
     label: str | None = None
+    recent: bool = False
+    """Whether it was searched for, and not only drawn from what is stored."""
 
 
-def queries_for(trial: Trial, recent: Sequence[Input], model: Model, count: int) -> tuple[list[Query], int]:
-    """At most `count` queries, recent ones first, then stored items; and how many of them are recent."""
-    queries: list[Query] = []
+def queries_for(trial: Trial, recent: Sequence[Input], model: Model, count: int) -> Iterator[Query]:
+    """At most `count` queries, recent ones first, then stored items drawn by chance; each is read when its turn comes.
+
+    model: the one that recent queries were encoded by.
+    """
+    left, seen = count, set()
     for value in recent:
-        if len(queries) == count:
-            break
+        if left == 0:
+            return
         try:
-            queries.append(_replayed(trial, value, model))
+            query = _replayed(trial, value, model)
         except (InvalidInput, UnknownItem):  # it was refused when it came, or is gone by now
             continue
-    asked = len(queries)
-    seen = {query.id for query in queries}
-    for item in trial.sample(count + len(seen)):
-        if len(queries) < count and item.id not in seen and item.kind is not None and item.input is not None:
-            queries.append(Query(from_bytes(item.input, item.kind, unlimited()).item, item.id, _label(item.payload)))
-    return queries, asked
+        left -= 1
+        seen.add(query.id)
+        yield query
+    for item in trial.sample():
+        if left == 0:
+            return
+        if item.id not in seen and item.kind is not None and item.input is not None:
+            left -= 1
+            yield _stored(item)
 
 
 def _replayed(trial: Trial, value: Input, model: Model) -> Query:
     if value.id is None:
-        return Query(decode(value, model.input, unlimited()))
+        return Query(decode(value, model.input, unlimited()), recent=True)
     item = trial.reader.get(value.id)
-    if item is None or item.kind is None or item.input is None:
+    if item is None or item.input is None:
         raise UnknownItem(value.id)
+    return replace(_stored(item), recent=True)
+
+
+def _stored(item: Item) -> Query:
+    assert item.kind is not None
+    assert item.input is not None
     return Query(from_bytes(item.input, item.kind, unlimited()).item, item.id, _label(item.payload))
 
 
@@ -73,27 +85,53 @@ def _label(payload: Mapping[str, Any] | None) -> str | None:
     return None if label is None else str(label)
 
 
-def compare(trial: Trial, old: Model, new: Model, queries: Sequence[Query], tick: Callable[[], None]) -> dict[str, Any]:
+@dataclass(slots=True)
+class _Side:
+    """One of the two models, and what its searches gave."""
+
+    model: Model
+    new: bool
+    times: list[float] = field(default_factory=list)
+    precision: list[float] = field(default_factory=list)
+
+    def answer(self, trial: Trial, query: Query) -> list[Hit]:
+        """The nearest but the item itself; timed, encoding included."""
+        started = time.perf_counter()
+        code = pack(self.model.logits([query.item]))[0]
+        hits = trial.nearest(code, _K + 1, new=self.new)
+        self.times.append((time.perf_counter() - started) * 1000)
+        found = [hit for hit in hits if hit.id != query.id][:_K]
+        if query.label is not None and found:
+            self.precision.append(sum(_label(hit.payload) == query.label for hit in found) / len(found))
+        return found
+
+
+def compare(trial: Trial, old: Model, new: Model, queries: Iterable[Query], tick: Callable[[], None]) -> dict[str, Any]:
     """What was measured. tick: called before each query; may raise to end it."""
-    answers: dict[bool, list[list[Any]]] = {False: [], True: []}
-    times: dict[bool, list[float]] = {False: [], True: []}
-    for place, query in enumerate([*queries[:1], *queries]):  # the first once more, to warm up
+    sides = [_Side(old, False), _Side(new, True)]
+    shares, labels, recent, count = [], set(), 0, 0
+    for query in queries:
         tick()
-        for is_new in (place % 2 == 0, place % 2 == 1):
-            started = time.perf_counter()
-            code = pack((new if is_new else old).logits([query.item]))[0]
-            hits = trial.nearest(code, _K + 1, new=is_new)
-            if place:
-                times[is_new].append((time.perf_counter() - started) * 1000)
-                answers[is_new].append([hit for hit in hits if hit.id != query.id][:_K])
-    health = {is_new: _health(trial.codes(new=is_new)) for is_new in (False, True)}
+        if count == 0:  # to warm up
+            for side in (_Side(old, False), _Side(new, True)):
+                side.answer(trial, query)
+        turns = sides if count % 2 else sides[::-1]
+        found = {side.new: {hit.id for hit in side.answer(trial, query)} for side in turns}
+        if found[False]:
+            shares.append(len(found[False] & found[True]) / len(found[False]))
+        labels.add(query.label)
+        count += 1
+        recent += query.recent
+    labelled = len(labels - {None}) > 1
+    health = [_health(trial.codes(new=side.new)) for side in sides]
     return {
-        "overlap": _overlap(answers[False], answers[True]),
-        "precision": _pair({is_new: _precision(queries, answers[is_new]) for is_new in answers}),
-        "distinct": _pair({is_new: health[is_new][0] for is_new in health}),
-        "dead_bits": _pair({is_new: health[is_new][1] for is_new in health}),
+        "queries": {"recent": recent, "stored": count - recent},
+        "overlap": _mean(shares),
+        "precision": _pair([_mean(side.precision) if labelled else None for side in sides]),
+        "distinct": _pair([distinct for distinct, _ in health]),
+        "dead_bits": _pair([dead for _, dead in health]),
         "latency_ms": {
-            name: _pair({is_new: _percentile(times[is_new], q) for is_new in times})
+            name: _pair([round(float(np.percentile(side.times, q)), 3) if side.times else None for side in sides])
             for name, q in (("p50", 50), ("p95", 95))
         },
     }
@@ -133,32 +171,18 @@ def check(report: Mapping[str, Any], gate: GateOptions) -> None:
         )
 
 
-def _overlap(old: Sequence[Sequence[Any]], new: Sequence[Sequence[Any]]) -> float | None:
-    shares = [len({hit.id for hit in a} & {hit.id for hit in b}) / len(a) for a, b in zip(old, new, strict=True) if a]
-    return round(float(np.mean(shares)), 4) if shares else None
-
-
-def _precision(queries: Sequence[Query], answers: Sequence[Sequence[Any]]) -> float | None:
-    labelled = [(query.label, hits) for query, hits in zip(queries, answers, strict=True) if query.label and hits]
-    if len({label for label, _ in labelled}) < 2:
-        return None
-    shares = [sum(_label(hit.payload) == label for hit in hits) / len(hits) for label, hits in labelled]
-    return round(float(np.mean(shares)), 4)
-
-
 def _health(codes: Codes) -> tuple[float | None, float | None]:
-    """The share of distinct codes, and of bits that say nothing."""
-    codes = np.ascontiguousarray(codes[:: max(1, len(codes) // _LOOKED_AT)])
+    """The share of distinct codes, and of bits that tell hardly any items apart; of two items on."""
     if len(codes) < 2:
         return None, None
-    distinct = len(np.unique(codes.view(np.dtype((np.void, codes.shape[1]))))) / len(codes)
-    ones = np.unpackbits(codes, axis=1).mean(axis=0)
-    return round(distinct, 4), round(float((np.minimum(ones, 1 - ones) < _SAME).mean()), 4)
+    ones = count_bits(codes) / len(codes)
+    distinct = len(groups_of_equals(codes)[1]) / len(codes)
+    return round(distinct, 4), round(float((np.minimum(ones, 1 - ones) < DEAD).mean()), 4)
 
 
-def _percentile(values: Sequence[float], q: float) -> float | None:
-    return round(float(np.percentile(values, q)), 3) if values else None
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None
 
 
-def _pair(values: Mapping[bool, float | None]) -> dict[str, float | None]:
-    return {"old": values[False], "new": values[True]}
+def _pair(values: Sequence[float | None]) -> dict[str, float | None]:
+    return {"old": values[0], "new": values[1]}

@@ -32,7 +32,7 @@ class GateOptions(Strict):
         0.5, ge=0, le=1, description="least share of distinct codes among the items, relative to the old model's"
     )
     max_dead_bits: float = Field(
-        0.25, ge=0, le=1, description="largest share of bits that are the same for 99.9 % of the items"
+        0.25, ge=0, le=1, description="largest share of bits that are the same for 99 % of the items"
     )
     max_slowdown: float = Field(
         5.0,

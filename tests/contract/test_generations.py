@@ -11,18 +11,32 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from collecting import old_digest
+from generating import (
+    BITS,
+    assert_holds,
+    by_id,
+    code_by,
+    fill,
+    go_over,
+    item_of,
+    key_of,
+    make,
+    models_of,
+    opened,
+    put,
+    some,
+)
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from index import Collection, CollectionConfig, Generation, Item, ModelKey, PutResult, hamming, migrations, sidecar
+from index import CollectionConfig, Item, ModelKey, PutResult, hamming, migrations, sidecar
 from index.catalogue import STORE_FILE
 from index.errors import (
     GenerationChanged,
@@ -35,94 +49,6 @@ from index.errors import (
 )
 from index.live import Live
 from index.source import seal_of
-
-TUNING = {"merge_at": 3, "copy_from": 0, "quiet_s": 0.001}
-BITS = (16, 16, 24, 8)
-"""Of the codes of model 0, 1, ...: some change the width, some do not."""
-
-
-def key_of(model: int) -> ModelKey:
-    return ModelKey(f"m{model}", 1, f"{model:x}" * 64)
-
-
-def code_by(model: int, item: Item) -> bytes:
-    """The code that a model gives an item: a function of its input alone, as with a real one."""
-    digest = zlib.crc32(item.input or b"", model * 7919 + 1)
-    return np.random.default_rng(digest).bytes(BITS[model] // 8)
-
-
-def item_of(id: str, text: bytes, payload: Any = None) -> Item:
-    return Item(id, b"", payload, "text", text)
-
-
-def make(root: Path, **tuning: Any) -> Collection:
-    (root / "things").mkdir(parents=True)
-    config = CollectionConfig("things", BITS[0], key_of(0), True, "2026-01-01T00:00:00Z")
-    Collection.create(root / "things" / STORE_FILE, config)
-    return opened(root, **tuning)
-
-
-def opened(root: Path, **tuning: Any) -> Collection:
-    return Collection(root / "things" / STORE_FILE, **{**TUNING, **tuning})
-
-
-def put(collection: Collection, items: Sequence[Item], models: Sequence[int]) -> PutResult:
-    """Store items with the codes of `models`, the first of which is the writer's own."""
-    first, *others = models
-    beside = {key_of(model).fingerprint: [code_by(model, item) for item in items] for model in others}
-    coded = [Item(item.id, code_by(first, item), item.payload, item.kind, item.input) for item in items]
-    return collection.put(coded, fingerprint=key_of(first).fingerprint, beside=beside)
-
-
-def models_of(collection: Collection) -> list[int]:
-    """The models whose codes must be written, the one that serves first."""
-    found = sorted(collection.generations.all(), key=lambda one: one.state != "serving")
-    return [int(one.model.name[1:]) for one in found if one.model]
-
-
-def fill(collection: Collection, number: int, model: int, *, most: int = 1 << 30) -> int:
-    """Store the codes of at most `most` items that are there."""
-    with collection._live.state() as (reader, _):
-        rows = reader.db.execute("SELECT key, id, input FROM items ORDER BY key LIMIT ?", (most,)).fetchall()
-    items = [item_of(id, zlib.decompress(text)) for _, id, text in rows]
-    codes = np.frombuffer(b"".join(code_by(model, item) for item in items), np.uint8)
-    return collection.generations.fill(number, [key for key, *_ in rows], codes.reshape(len(rows), BITS[model] // 8))
-
-
-def go_over(collection: Collection, model: int) -> Generation:
-    """All of a change of model."""
-    generation = collection.generations.begin(key_of(model), BITS[model])
-    fill(collection, generation.number, model)
-    collection.generations.flip(generation.number)
-    return generation
-
-
-def expected(items: dict[str, Item], model: int, near: bytes) -> list[tuple[int, str]]:
-    query = np.frombuffer(near, np.uint8)
-    return sorted(
-        (int(hamming(np.frombuffer(code_by(model, item), np.uint8), query)), id) for id, item in items.items()
-    )
-
-
-def assert_holds(collection: Collection, items: dict[str, Item], model: int) -> None:
-    """It is sound, serves codes of `model` and no other, and answers as the brute force does."""
-    assert collection.check().faults == ()
-    assert collection.config.model == key_of(model)
-    assert collection.bits == BITS[model]
-    assert len(collection) == len(items)
-    want = {id: Item(id, code_by(model, item), item.payload, item.kind, item.input) for id, item in items.items()}
-    assert {item.id: item for item in collection.scan()} == want
-    rng = np.random.default_rng(len(items))
-    for near in (rng.bytes(BITS[model] // 8), *[item.code for item in list(want.values())[:2]]):
-        answer = expected(items, model, near)
-        query, fingerprint = np.frombuffer(near, np.uint8), key_of(model).fingerprint
-        page = collection.search(query, k=5, fingerprint=fingerprint, codes=True)
-        assert page.model == key_of(model)
-        assert [(hit.distance, hit.id) for hit in page.hits] == answer[:5]
-        assert all(hit.code == want[hit.id].code for hit in page.hits)
-        page = collection.search(query, radius=BITS[model], limit=1000, filter={"n": {"$exists": True}})
-        assert [hit.id for hit in page.hits] == [id for _, id in answer if items[id].payload]
-
 
 ids = st.sampled_from(["a", "b", "ä", "日本", *map(str, range(12))])
 things = st.builds(item_of, ids, st.binary(max_size=2), st.none() | st.fixed_dictionaries({"n": st.integers(0, 3)}))
@@ -263,14 +189,6 @@ TestGenerations.settings = settings(max_examples=25, stateful_step_count=25, dea
 @pytest.mark.slow
 class TestGenerationsAtLength(GenerationMachine.TestCase):  # type: ignore[name-defined, misc]
     settings = settings(max_examples=1000, stateful_step_count=60, deadline=None)
-
-
-def some(count: int, first: int = 0) -> list[Item]:
-    return [item_of(f"i{n:05d}", b"%d" % n, {"n": n} if n % 3 == 0 else None) for n in range(first, first + count)]
-
-
-def by_id(items: Sequence[Item]) -> dict[str, Item]:
-    return {item.id: item for item in items}
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------
