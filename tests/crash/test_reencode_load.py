@@ -211,7 +211,7 @@ def test_a_change_of_model_under_load(made: Path, tmp_path: Path, seconds: float
             while (time.monotonic() - started < seconds or rounds == 0) and not load.failures:
                 serving = client("GET", "/collections/things")["model"]["name"]
                 other = next(name for name in MODELS if name != serving)
-                body = {"model": other, "gate": {"max_slowdown": 1000, "min_overlap": 0.02}}
+                body = {"model": other, "gate": {"queries": 50, "max_slowdown": 1000, "min_overlap": 0.02}}
                 job = ended(client, client("POST", "/collections/things/reencode", body), load)
                 assert job["state"] == "succeeded", job
                 load.wait_for_answers(other, 10)
