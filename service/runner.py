@@ -125,21 +125,19 @@ class Runner:
 
     def _run(self, id: str, work: Work) -> None:
         task = Task(id, lambda progress: self.store.update(id, progress=progress), lambda: self._ended(id))
-        succeeded = False
         try:
-            last = self._child(id, work, task)
-            result = work.finish(last, task)
-            self.store.update(id, state="succeeded", result=result)
-            succeeded = True
+            try:
+                last = self._child(id, work, task)
+                self.store.update(id, state="succeeded", result=work.finish(last, task))
+            except BaseException:
+                work.discard()  # before the job is seen to have failed, so that it can be tried again at once
+                raise
         except JobEnded:
             log.info("job %s: ended before it was done", id)
         except _ChildFailed as error:
             self._fail(id, error.problem, None)
         except (HammingIndexError, ModelsError, ServiceError) as error:
             self._fail(id, describe_error(error) or _FAILED, getattr(error, "result", None))
-        finally:
-            if not succeeded:
-                work.discard()
 
     def _child(self, id: str, work: Work, task: Task) -> Mapping[str, Any]:
         """What the child's result is. Raises `_ChildFailed`, `JobEnded`, and what `work` raises."""
