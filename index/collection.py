@@ -92,6 +92,11 @@ class Collection:
         serving = self.generations.known(self._live.snapshot.generation)
         return replace(self._config, model=serving.model, bits=serving.bits)
 
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the model whose codes serve now."""
+        return self.generations.known(self._live.snapshot.generation).fingerprint
+
     def __len__(self) -> int:
         return len(self._live.snapshot)
 

@@ -139,6 +139,21 @@ class Registry:
                 self._loaded[entry.fingerprint] = load_model(entry.artefact.folder)
             return self._loaded[entry.fingerprint]
 
+    def loaded(self, fingerprint: str) -> Model | None:
+        """The model with this fingerprint where it is loaded already; waits for nothing."""
+        return self._loaded.get(fingerprint)
+
+    def all_loaded(self) -> Sequence[Model]:
+        """Every model that is kept in memory."""
+        with self._lock:
+            return [*self._loaded.values()]
+
+    def name_of(self, model: Model) -> str:
+        """The reference of a loaded model, or its family where it is not one of these."""
+        with self._lock:
+            marks = [mark for mark, loaded in self._loaded.items() if loaded is model]
+            return self.by_fingerprint(marks[0]).reference if marks else model.family
+
     def _entry(self, name: str, version: int) -> Entry:
         aliases = [alias for alias, target in self._names_of(name).aliases.items() if target == version]
         return Entry(name, version, sorted(aliases), self._entries[name][version])

@@ -12,6 +12,7 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from . import __version__, errors, openapi
+from .deadlines import Deadlines
 from .engine import Engine
 from .gate import Gate
 from .health import Examinations
@@ -82,6 +83,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     for part in (ingest, create, code_health, collections, generations, snapshots, models, jobs, health):
         app.include_router(part.router)
     errors.install(app)
+    app.add_middleware(Deadlines, settings=settings)
     app.add_middleware(RawRoutes, routes=raw_routes)
     app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)
     app.add_middleware(Gate, settings=settings, keys=keys)

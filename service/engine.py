@@ -19,6 +19,7 @@ from models.capabilities import capabilities
 from models.errors import InvalidInput, ModelsError, UnknownModel
 from models.registry import Entry, Registry
 
+from .batching import Canary, Encoder, Encoders
 from .codecs import decode, from_bytes
 from .errors import CapabilityMissing, InUse, InvalidRequest
 from .opening import Opening
@@ -29,6 +30,8 @@ from .settings import Settings
 from .snapshots import Snapshots
 from .stopping import Stopping
 
+CANARY_S = 5.0
+"""Time for an example to be encoded, before its model is said to hang: many times what it takes behind a full batch."""
 RESTORING = "restoring"
 """File in the data directory, while models are there whose collections are about to be: a fingerprint a line."""
 
@@ -47,6 +50,9 @@ class Engine:
         self.stopping = Stopping()
         self.snapshots = Snapshots(settings.data_dir / "snapshots")
         self.recent = RecentQueries(settings.remember_queries)
+        self.encoders = Encoders(
+            self.registry.name_of, most_waiting=settings.max_encode_waiting, timeout_s=settings.request_timeout_s
+        )
         self._binding = threading.Lock()
         """Held while a collection is bound to a model or a model deleted, so that neither misses the other."""
 
@@ -62,6 +68,7 @@ class Engine:
             note.unlink()
 
     def close(self) -> None:
+        self.encoders.close()
         self.catalogue.close()
         self._directory.release()
 
@@ -142,7 +149,9 @@ class Engine:
                     f"{entry.reference} fills {', '.join(users)}; delete these collections first, or let them go over "
                     "to another model and give up the codes of this one (DELETE /collections/{collection}/standby)"
                 )
-            return self.registry.delete(entry.reference)
+            deleted = self.registry.delete(entry.reference)
+            self.encoders.keep_only(self.registry.all_loaded())
+            return deleted
 
     def require(self, entry: Entry, capability: str) -> Model:
         """The model of `entry`, which must have `capability`. Raises `CapabilityMissing` naming those that do."""
@@ -166,10 +175,20 @@ class Engine:
                     continue
                 try:
                     model = self.registry.load(self.registry.by_fingerprint(generation.fingerprint))
-                    self.encode(model, [model.input.example()])
+                    fault = self._canary(self.encoders.of(model)).fault
                 except ModelsError as error:
-                    faults.append(f"collection {collection.name}: {error}")
+                    fault = str(error)
+                if fault is not None:
+                    faults.append(f"collection {collection.name}: {fault}")
         return faults
+
+    def hanging(self) -> list[str]:
+        """The models that do not answer."""
+        found = [self._canary(encoder) for encoder in self.encoders.all()]
+        return [canary.fault for canary in found if canary.fault is not None and canary.hangs]
+
+    def _canary(self, encoder: Encoder) -> Canary:
+        return encoder.canary(min(CANARY_S, self.settings.request_timeout_s))
 
     # -- from inputs to codes --------------------------------------------------------------------------------
 
@@ -189,11 +208,12 @@ class Engine:
             if not soft or item.kind is None or item.input is None:
                 return np.frombuffer(item.code, np.uint8), None, fingerprint
             entry, model = self.model_of(collection)
-            logits = model.logits([from_bytes(item.input, item.kind, self.settings).item])
-            return pack(logits)[0], logits[0], entry.fingerprint
-        entry, model = self.model_of(collection)
-        logits = model.logits([decode(value, model.input, self.settings)])
-        return pack(logits)[0], logits[0], entry.fingerprint
+            item = from_bytes(item.input, item.kind, self.settings).item
+        else:
+            entry, model = self.model_of(collection)
+            item = decode(value, model.input, self.settings)
+        row = self.encoders.of(model).logits_now(item, alone=soft)
+        return pack(row[None])[0], row, entry.fingerprint
 
     def code_of_item(self, kind: str, item: Any, collection: Collection) -> tuple[Codes, Logits, str]:
         """The same of an item in memory, whoever made it, by `collection`'s own model."""
@@ -202,31 +222,28 @@ class Engine:
             raise InvalidRequest(
                 f"collection {collection.name!r} is of {model.input.kind} items ({entry.reference}), this is {kind}"
             )
-        logits = model.logits([item])
-        return pack(logits)[0], logits[0], entry.fingerprint
+        row = self.encoders.of(model).logits_now(item, alone=True)
+        return pack(row[None])[0], row, entry.fingerprint
 
     def encode(self, model: Model, items: Sequence[Any]) -> Codes:
         """Codes `(n, bits / 8)` of items in memory. Raises `InvalidInput` with the position of a bad one."""
-        return pack(model.logits(items))
+        codes, errors = self.encode_each(model, items)
+        if errors:
+            first = min(errors)
+            raise InvalidInput(str(errors[first]), position=first)
+        return codes
 
     def encode_each(self, model: Model, items: Sequence[Any]) -> tuple[Codes, dict[int, InvalidInput]]:
-        """Codes of all items, and the errors by position; the code of an item with an error is meaningless.
-
-        What fails as a whole is halved until the bad items stand alone, so a few of them cost little.
-        """
+        """Codes of all items, and the errors by position; the code of an item with an error is meaningless."""
         codes = np.zeros((len(items), model.bits // 8), np.uint8)
         errors: dict[int, InvalidInput] = {}
-        parts = [range(len(items))]
-        while parts:
-            part = parts.pop()
-            try:
-                codes[part.start : part.stop] = self.encode(model, items[part.start : part.stop])
-            except InvalidInput as error:
-                if len(part) == 1:
-                    errors[part.start] = error
-                else:
-                    middle = len(part) // 2
-                    parts += [part[:middle], part[middle:]]
+        for place, told in enumerate(self.encoders.of(model).each(items)):
+            if isinstance(told, InvalidInput):
+                errors[place] = told
+            elif isinstance(told, Exception):
+                raise told
+            else:
+                codes[place] = pack(told[None])[0]
         return codes, errors
 
 

@@ -80,6 +80,14 @@ class Overloaded(ServiceError):
     """A queue is full; the client should come back."""
 
 
+class TimedOut(ServiceError):
+    """It took longer than a request may."""
+
+
+class NotReady(ServiceError):
+    """The service cannot do its work at the moment."""
+
+
 class NoRoom(ServiceError):
     """Less of the disk is left than is kept free."""
 
@@ -106,6 +114,8 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (SnapshotExists, HTTPStatus.CONFLICT, "snapshot-exists", "The snapshot is already there"),
     (SnapshotRefused, HTTPStatus.UNPROCESSABLE_ENTITY, "snapshot-refused", "The snapshot cannot be used"),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
+    (TimedOut, HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "It took too long"),
+    (NotReady, HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready"),
     (NoRoom, HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
     (Stopped, HTTPStatus.SERVICE_UNAVAILABLE, "stopping", "The service is stopping"),
     (index_errors.InvalidCode, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-code", "The code is not valid"),
@@ -207,7 +217,7 @@ def reply_to(error: Exception) -> JSONResponse | None:
     if body is not None:
         if body["status"] >= 500:
             log.error("%s: %s", body["type"], body["detail"])
-        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped) else {}
+        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped | TimedOut | NotReady) else {}
         if isinstance(error, Stopped):
             headers["connection"] = "close"  # what remains of the body is not read
         return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)

@@ -53,8 +53,8 @@ class BodyLimits:
                 declared = value
             elif name == b"content-type":
                 given = value
-        kind, rest = _UNSIZED.get(scope["path"], ("", ""))
-        streamed = scope["method"] == "POST" and kind != "" and _bare(given.decode("latin-1")) == kind
+        rest = _UNSIZED.get(scope["path"], ("", ""))[1]
+        streamed = _is_unsized(scope, given)
         if not streamed and declared.isdigit() and int(declared) > self._most:
             await self._too_large(scope, receive, send)
             return
@@ -154,6 +154,16 @@ def _resumed(step: Generator[Any, Any, Message], waits_for: Any) -> Generator[An
         except StopIteration as done:
             message: Message = done.value
             return message
+
+
+def is_unsized(scope: Scope) -> bool:
+    """Whether the body of a request is a stream that is taken in while it comes."""
+    return scope["path"] in _UNSIZED and _is_unsized(scope, dict(scope["headers"]).get(b"content-type", b""))
+
+
+def _is_unsized(scope: Scope, content_type: bytes) -> bool:
+    kind = _UNSIZED.get(scope["path"], ("", ""))[0]
+    return kind != "" and scope["method"] == "POST" and _bare(content_type.decode("latin-1")) == kind
 
 
 def media_type(headers: Headers) -> str:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
-from starlette.concurrency import run_in_threadpool
 
-from index import Codes, Collection, Hit, Logits, from_hex
-from index.errors import HammingIndexError
+from index import Codes, Collection, Hit, Logits, from_hex, pack
+from index.errors import GenerationChanged, HammingIndexError
 from models.errors import ModelsError
 
 from . import schemas
 from .answer import Answer
+from .codecs import decode
+from .deadlines import in_thread
 from .engine import Engine
 from .errors import InvalidRequest, ServiceError, TooLarge, pointer
 from .rawroute import parsed
@@ -30,10 +31,61 @@ async def answer(state: Any, body: bytes) -> bytes:
     started = time.perf_counter()
     engine: Engine = state.engine
     found = _parsed(body)
-    if (short := _glanced(engine, found, started)) is not None:
+    collection = engine.catalogue.get(found["collection"])
+    query = await _encoded(engine, collection, found)
+    times = _Times(started, time.perf_counter())
+    if query is not None and (short := _glanced(engine, collection, found, query, times)) is not None:
         return short.json().encode()
     request = SearchRequest.model_construct(**{**found, "query": Input.model_construct(**found["query"])})
-    return (await run_in_threadpool(search, engine, request)).json().encode()
+    limits = engine.settings
+    work = in_thread(limits.request_timeout_s, limits.max_search_waiting, _in_thread, engine, request, query, times)
+    return (await work).json().encode()
+
+
+class _Query(NamedTuple):
+    """A code to search for, and the fingerprint of the model that made it, None of a ready-made one."""
+
+    code: Codes
+    fingerprint: str | None
+
+
+class _Times(NamedTuple):
+    """When a request came and when its query had a code, by `perf_counter`."""
+
+    started: float
+    encoded: float
+
+
+async def _encoded(engine: Engine, collection: Collection, found: Mapping[str, Any]) -> _Query | None:
+    """The code of a query that is quickly decoded, by a model that is there; None for any other."""
+    query = found["query"]
+    if (text := query.get("code")) is not None:
+        return _Query(from_hex(text, collection.bits), None)
+    mark = collection.fingerprint
+    model = None if mark is None else engine.registry.loaded(mark)
+    if model is None or found.get("rerank") == "soft" or not any(len(query.get(kind) or ()) for kind in _LIGHT):
+        return None
+    if max(len(query.get(kind) or ()) for kind in _LIGHT) > _LIGHT_SIZE:
+        return None
+    value = Input.model_construct(**query)
+    engine.recent.remember(collection, value)
+    row = await engine.encoders.of(model).logits(decode(value, model.input, engine.settings))
+    return _Query(pack(row[None])[0], mark)
+
+
+_LIGHT = ("vector", "vector_b64", "text")
+_LIGHT_SIZE = 65_536
+"""Numbers or characters that are decoded on the event loop: a millisecond."""
+
+
+def _in_thread(engine: Engine, request: SearchRequest, query: _Query | None, times: _Times) -> Answer:
+    if query is not None:
+        try:
+            collection = engine.catalogue.get(request.collection)
+            return by_code(engine, collection, query.code, request, *times, None, query.fingerprint)
+        except GenerationChanged:
+            pass
+    return search(engine, request)
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
@@ -52,20 +104,17 @@ _shape = shape_of(SearchRequest)
 _PLAIN = frozenset({"collection", "query", "k", "radius", "limit", "include", "count_only"})
 
 
-def _glanced(engine: Engine, found: Mapping[str, Any], started: float) -> Answer | None:
-    """The answer to a search by code that is short; None for any other, and for one that is to be refused."""
-    text = found["query"].get("code")
+def _glanced(
+    engine: Engine, collection: Collection, found: Mapping[str, Any], query: _Query, times: _Times
+) -> Answer | None:
+    """The answer to a search that is short; None for any other, and for one that is to be refused."""
     k, radius, limit = found.get("k"), found.get("radius"), found.get("limit", _LIMIT)
-    if text is None or not found.keys() <= _PLAIN:
+    if not found.keys() <= _PLAIN or (k or 0) > engine.settings.max_k or limit > engine.settings.max_limit:
         return None
-    if (k or 0) > engine.settings.max_k or limit > engine.settings.max_limit:
-        return None
-    collection = engine.catalogue.get(found["collection"])
-    code = from_hex(text, collection.bits)
-    encoded = time.perf_counter()
     include = found.get("include", _INCLUDE)
     page = collection.glance(
-        code,
+        query.code,
+        fingerprint=query.fingerprint,
         k=DEFAULT_K if k is None and radius is None else k,
         radius=radius,
         limit=limit,
@@ -75,7 +124,8 @@ def _glanced(engine: Engine, found: Mapping[str, Any], started: float) -> Answer
     )
     if page is None:
         return None
-    return Answer(collection.name, code, page, encoded - started, time.perf_counter() - encoded)
+    encode_s, search_s = times.encoded - times.started, time.perf_counter() - times.encoded
+    return Answer(collection.name, query.code, page, encode_s, search_s)
 
 
 _LIMIT: int = SearchOptions.model_fields["limit"].default
@@ -97,7 +147,10 @@ def search(engine: Engine, request: SearchRequest) -> Answer:
 async def answer_batch(state: Any, body: bytes) -> bytes:
     """The reply to a body of /search/batch."""
     request = parsed(SearchBatchRequest, body)
-    answers = await run_in_threadpool(search_batch, state.engine, request.searches)
+    engine: Engine = state.engine
+    limits = engine.settings
+    work = in_thread(limits.request_timeout_s, limits.max_search_waiting, search_batch, engine, request.searches)
+    answers = await work
     return f'{{"results":[{",".join(found.json() for found in answers)}]}}'.encode()
 
 
