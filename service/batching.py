@@ -268,7 +268,8 @@ class Encoder:
                 if me.given_up:  # those who waited have been told, and another thread goes on
                     self._stuck -= 1
                     return
-                self._item_s += 0.3 * (took / len(told) - self._item_s)
+                if len(told) > 1 or took > SLICE_S:  # of one item alone the call itself is most
+                    self._item_s += 0.3 * (took / len(told) - self._item_s)
                 at = 0
                 for wish in batch:
                     wish.told = told[at : at + len(wish.items)]

@@ -188,7 +188,7 @@ class Engine:
         return [canary.fault for canary in found if canary.fault is not None and canary.hangs]
 
     def _canary(self, encoder: Encoder) -> Canary:
-        return encoder.canary(min(CANARY_S, self.settings.request_timeout_s))
+        return encoder.canary(min(CANARY_S, self.settings.request_timeout_s / 3))
 
     # -- from inputs to codes --------------------------------------------------------------------------------
 
