@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ _GIVEN_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"})
 _EVENTS = "/jobs/{id}/events"
 _LINES_WAIT_S = 0.1
+_QUICK = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _UNTOLD = frozenset({"/livez", "/readyz", "/metrics"})
 
 log = logging.getLogger("service.access")
@@ -104,12 +106,38 @@ class Metrics:
             buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
             registry=self.registry,
         )
+        self._queue = Histogram(
+            "hammingbird_queue_seconds",
+            "Time that a request waited for its items to be encoded.",
+            ["model"],
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self._encode = Histogram(
+            "hammingbird_encode_seconds", "Time to encode a batch.", ["model"], buckets=_QUICK, registry=self.registry
+        )
+        self._batch = Histogram(
+            "hammingbird_encode_batch_items",
+            "Items encoded together.",
+            ["model"],
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+            registry=self.registry,
+        )
+        self._search = Histogram(
+            "hammingbird_search_seconds",
+            "Time of a search, when its query had a code.",
+            ["collection"],
+            buckets=_QUICK,
+            registry=self.registry,
+        )
+        self._searched: dict[str, Histogram] = {}
         self._items = Gauge("hammingbird_items", "Stored items.", ["collection"], registry=self.registry)
         self._models = Gauge("hammingbird_models", "Model versions in the registry.", registry=self.registry)
         self.in_flight = 0
         running = Gauge("hammingbird_requests_in_flight", "Requests not answered yet.", registry=self.registry)
         running.set_function(lambda: self.in_flight)
         self._engine = engine
+        engine.encoders.timings = self
         self._counted: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
@@ -121,6 +149,21 @@ class Metrics:
             self._counted[kind] = found
         found[0].inc()
         found[1].observe(seconds)
+
+    def encoded(self, name: str, items: int, queued: Sequence[float], took: float) -> None:
+        """Note a batch: see `batching.Timings`."""
+        waits = self._queue.labels(name)
+        for wait in queued:
+            waits.observe(wait)
+        self._encode.labels(name).observe(took)
+        self._batch.labels(name).observe(items)
+
+    def searched(self, collection: str, seconds: float) -> None:
+        """Note a search of a collection that there is."""
+        found = self._searched.get(collection)
+        if found is None:
+            found = self._searched[collection] = self._search.labels(collection)
+        found.observe(seconds)
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""

@@ -35,11 +35,16 @@ async def answer(state: Any, body: bytes) -> bytes:
     query = await _encoded(engine, collection, found)
     times = _Times(started, time.perf_counter())
     if query is not None and (short := _glanced(engine, collection, found, query, times)) is not None:
-        return short.json().encode()
+        return _told(state, short)
     request = SearchRequest.model_construct(**{**found, "query": Input.model_construct(**found["query"])})
     limits = engine.settings
     work = in_thread(limits.request_timeout_s, limits.max_search_waiting, _in_thread, engine, request, query, times)
-    return (await work).json().encode()
+    return _told(state, await work)
+
+
+def _told(state: Any, answer: Answer) -> bytes:
+    state.metrics.searched(answer.collection, answer.search_s)
+    return answer.json().encode()
 
 
 class _Query(NamedTuple):
@@ -151,6 +156,8 @@ async def answer_batch(state: Any, body: bytes) -> bytes:
     limits = engine.settings
     work = in_thread(limits.request_timeout_s, limits.max_search_waiting, search_batch, engine, request.searches)
     answers = await work
+    for found in answers:
+        state.metrics.searched(found.collection, found.search_s)
     return f'{{"results":[{",".join(found.json() for found in answers)}]}}'.encode()
 
 

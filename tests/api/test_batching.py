@@ -123,7 +123,7 @@ def test_a_poisoned_item_fails_alone(
     assert "secret" not in str(problem)
     assert 32 in sizes, "they were one batch"
     assert client.get("/readyz").status_code == 200
-    for seed in range(1000):
+    for seed in range(1000 if what == "broken" else 50):
         reply = client.post("/search", json=body(vector(seed % 31)))
         assert reply.json()["code"] == wanted[seed % 31]
 
