@@ -50,9 +50,9 @@ class BodyLimits:
         declared = given = b""
         for name, value in scope["headers"]:
             if name == b"content-length":
-                declared = value
+                declared = declared or value
             elif name == b"content-type":
-                given = value
+                given = given or value  # of several the first counts, here as for whoever reads the body
         rest = _UNSIZED.get(scope["path"], ("", ""))[1]
         streamed = _is_unsized(scope, given)
         if not streamed and declared.isdigit() and int(declared) > self._most:
@@ -158,7 +158,9 @@ def _resumed(step: Generator[Any, Any, Message], waits_for: Any) -> Generator[An
 
 def is_unsized(scope: Scope) -> bool:
     """Whether the body of a request is a stream that is taken in while it comes."""
-    return scope["path"] in _UNSIZED and _is_unsized(scope, dict(scope["headers"]).get(b"content-type", b""))
+    return scope["path"] in _UNSIZED and _is_unsized(
+        scope, Headers(scope=scope).get("content-type", "").encode("latin-1")
+    )
 
 
 def _is_unsized(scope: Scope, content_type: bytes) -> bool:
