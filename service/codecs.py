@@ -138,7 +138,10 @@ def from_bytes(data: bytes, kind: str, settings: Settings) -> Decoded:
 
 def _vector(vector: NDArray[np.float32], settings: Settings) -> Decoded:
     if len(vector) > settings.max_vector_dim:
-        raise InputTooLarge(f"the vector has {len(vector)} numbers, the limit is {settings.max_vector_dim}")
+        raise InputTooLarge(
+            f"the vector has {len(vector):,} numbers, the limit is {settings.max_vector_dim:,} (max_vector_dim); "
+            "reduce it before"
+        )
     return Decoded("vector", vector, vector.tobytes())
 
 

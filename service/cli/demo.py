@@ -10,7 +10,18 @@ from typing import Annotated, Any
 import typer
 
 from ..examples import DIGIT, QUESTION
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, open_engine, say_damaged
+from .base import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    app,
+    console,
+    errors,
+    follow,
+    friendly,
+    open_engine,
+    say_damaged,
+    settings_for,
+)
 from .items import ingest_dataset
 from .serve import AllowOpen, check_free, check_guarded, run, warming
 
@@ -52,7 +63,7 @@ def demo(
     from ..training import Training, train
 
     if serve:
-        check_guarded(host, data_dir, allow_open)
+        check_guarded(settings_for(data_dir, host=host, port=port, allow_open=allow_open))
         check_free(host, port)  # before minutes of training
     with warming(), open_engine(data_dir) as engine:
         filled = _Filled(data_dir / "demo.json")

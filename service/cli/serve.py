@@ -42,17 +42,17 @@ def serve(
     run(host, port, data_dir, allow_open)
 
 
-def check_guarded(host: str, data_dir: Path, allow_open: bool) -> None:
+def check_guarded(settings: Settings) -> None:
     """Raise `ServiceError` where others could reach a service that asks for no key."""
     from ..errors import ServiceError
     from ..keys import read_keys
 
-    if allow_open or _is_loopback(host) or read_keys(data_dir) is not None:
+    if settings.allow_open or _is_loopback(settings.host) or read_keys(settings.data_dir) is not None:
         return
     raise ServiceError(
-        f"listening on {host or 'every address'} without keys would let everybody who can reach this machine read, "
-        "change and delete everything. Create a key first (hammingbird keys create me --scope admin), or listen on "
-        "127.0.0.1, or say --allow-open (HAMMINGBIRD_ALLOW_OPEN=true) where something else decides who may ask"
+        f"listening on {settings.host or 'every address'} without keys would let everybody who can reach this machine "
+        "read, change and delete everything. Create a key first (hammingbird keys create me --scope admin), or listen "
+        "on 127.0.0.1, or say --allow-open (HAMMINGBIRD_ALLOW_OPEN=true) where something else decides who may ask"
     )
 
 
@@ -93,9 +93,9 @@ def run(host: str, port: int, data_dir: Path, allow_open: bool = False) -> None:
     Ends with 0 where all of them were, with 1 where the time of grace was not enough, and with 130 where a second
     interrupt cut it short.
     """
-    check_guarded(host, data_dir, allow_open)
-    check_free(host, port)
     settings = settings_for(data_dir, host=host, port=port, allow_open=allow_open)
+    check_guarded(settings)
+    check_free(host, port)
     children: list[subprocess.Popen[bytes]] = []
     _end_at_a_signal(children)
     if code := _serve(settings, children):

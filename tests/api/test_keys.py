@@ -282,15 +282,19 @@ def test_the_service_does_not_listen_beyond_loopback_without_keys(tmp_path: Path
         assert refused.exit_code == 1
         assert "hammingbird keys create" in refused.stderr
         assert "--allow-open" in refused.stderr
+
+    def check(host: str, allow_open: bool = False) -> None:
+        check_guarded(Settings(host=host, data_dir=tmp_path, allow_open=allow_open))
+
     for host in ("0.0.0.0", "", "::", "10.0.0.1", "example.org"):
         with pytest.raises(ServiceError):
-            check_guarded(host, tmp_path, False)
-        check_guarded(host, tmp_path, True)
+            check(host)
+        check(host, allow_open=True)
     for host in ("127.0.0.1", "127.0.0.2", "::1", "localhost"):
-        check_guarded(host, tmp_path, False)
+        check(host)
     KeyFile(tmp_path).create("a", "admin")
     KeyFile(tmp_path).revoke("a")
-    check_guarded("0.0.0.0", tmp_path, False)  # closed to everybody, until there is a key again
+    check("0.0.0.0")  # closed to everybody, until there is a key again
 
 
 # -- a running service ---------------------------------------------------------------------------------------------
