@@ -34,14 +34,16 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
             width, height = image.size
             if width * height > max_pixels:
                 raise InputTooLarge(
-                    f"the image has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}; "
-                    "send it smaller"
+                    f"the image has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,} "
+                    "(max_image_pixels); send it smaller"
                 )
             return _to_array(ImageOps.exif_transpose(image))
     except UnidentifiedImageError:
         raise InvalidInput("the bytes are not a PNG, JPEG or WebP image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputTooLarge(f"the image is far beyond the limit of {max_pixels:,} pixels; send it smaller") from None
+        raise InputTooLarge(
+            f"the image is far beyond {max_pixels:,} pixels (max_image_pixels); send it smaller"
+        ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
         raise InvalidInput(f"the image is broken: {error}") from None
 

@@ -145,7 +145,7 @@ def _checked(file: Any, data: bytes, max_seconds: float) -> tuple[int, int]:
     if frames > max_seconds * rate or frames * file.channels > max_seconds * _VALUES_A_SECOND:
         raise InputTooLarge(
             f"the sound lasts {frames / rate:,.1f} s by its header, at {rate:,} Hz with {file.channels} channels; the "
-            f"limit is {max_seconds:,g} s of stereo at 48,000 Hz; send a part of it"
+            f"limit is {max_seconds:,g} s of stereo at 48,000 Hz (max_audio_seconds); send a part of it"
         )
     if data[:4] == b"RIFF":
         (stated,) = struct.unpack("<I", data[4:8])
