@@ -10,15 +10,18 @@ from .generations import Generations, Trial
 from .items import Item, new_id
 from .multihash import MultiHashIndex
 from .protocol import HammingIndex, Hits, Plan
-from .records import CollectionConfig, Generation, ModelKey, PutResult, Report, Request
+from .records import CollectionConfig, Duplicate, Generation, ModelKey, PutResult, Report, Request, Screen
 from .rerank import Logits
+from .screen import MARK
 
 __all__ = [
+    "MARK",
     "BruteIndex",
     "Catalogue",
     "Codes",
     "Collection",
     "CollectionConfig",
+    "Duplicate",
     "FlatIndex",
     "Generation",
     "Generations",
@@ -34,6 +37,7 @@ __all__ = [
     "PutResult",
     "Report",
     "Request",
+    "Screen",
     "Trial",
     "from_hex",
     "hamming",

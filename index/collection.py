@@ -5,6 +5,7 @@ What was acknowledged is on disk and the next search finds it; a search works on
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,21 +21,21 @@ from .copying import MAX_FIELDS, copy_store
 from .errors import (
     GenerationChanged,
     InvalidCode,
-    InvalidItem,
     InvalidQuery,
     StoreDamaged,
     UnknownItem,
 )
 from .generations import Generations, drop_unfinished
-from .items import Item, check_id
+from .items import Item
 from .live import Live
 from .pairs import AllPairs
 from .query import Query, answer
-from .records import CollectionConfig, ModelKey, PutResult, Report, Request, config_of
-from .rerank import Logits, check_logits
+from .records import CollectionConfig, ModelKey, PutResult, Report, Request, Screen, config_of
+from .rerank import Logits
+from .screen import Sighting, screened
 from .selection import Selections
 from .snapshot import Snapshot
-from .steps import put_all, told_before
+from .steps import check_item, check_items, put_all, put_items, told_before
 from .store import Store
 from .transaction import Answered, Transaction
 
@@ -51,7 +52,8 @@ class Collection:
         try:
             with store.reader() as reader:
                 serving = reader.serving()
-            self._config = config_of(store.meta(), serving)
+            self._meta = store.meta()
+            self._config = config_of(self._meta, serving)
             if path.parent.name != self.name:
                 raise StoreDamaged(
                     f"the folder {path.parent.name!r} holds the collection {self.name!r}; give it its name back"
@@ -118,34 +120,31 @@ class Collection:
         fingerprint: str | None = None,
         beside: Mapping[str, Sequence[bytes]] | None = None,
         request: Request | None = None,
+        screen: Screen | None = None,
     ) -> PutResult:
         """Store `items`, all or none; an id already there is replaced, as is an earlier one in the same call.
 
         fingerprint: of the model that made the codes. beside: the codes of the same items by other models, needed
-        while there are two (see `generations`). request: makes the call safe to repeat. Raises `KeyReused`,
-        `ModelMismatch`, `GenerationChanged`, `InputsMissing`, `InvalidItem`, `InvalidCode`, `StoreFull`,
-        `StoreUnavailable`; after any of them nothing of the call is stored.
+        while there are two (see `generations`). request: makes the call safe to repeat. screen: what becomes of
+        duplicates. Raises `KeyReused`, `ModelMismatch`, `GenerationChanged`, `InputsMissing`, `InvalidItem`,
+        `InvalidCode`, `InvalidQuery`, `StoreFull`, `StoreUnavailable`; after any of them nothing of it is stored.
         """
         expected = self._live.snapshot.generation
-        self._check_all(items, fingerprint, beside or {})
-        latest = {item.id: item for item in items}
-        places = {item.id: place for place, item in enumerate(items)}
+        check_items(self.name, self.generations.width_of, items, fingerprint, beside or {})
         codes: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
         codes.update(beside or {})
+        sighting = None
+        if screen is not None:
+            with self._live.state() as (reader, snapshot):
+                own = self.generations.chosen(snapshot.generation, codes)
+                sighting = Sighting(reader, snapshot, items, own, screen)
 
         def step(transaction: Transaction) -> PutResult:
             if request is not None and (told := told_before(transaction, request.key, request.digest)) is not None:
                 return PutResult(0, 0, 0, told)
             serving, other = self.generations.place(transaction, expected, codes)
-
-            def insert(new: Sequence[str]) -> None:
-                transaction.insert(
-                    [latest[id] for id in new],
-                    [serving[places[id]] for id in new],
-                    None if other is None else [other[places[id]] for id in new],
-                )
-
-            result = put_all(transaction, latest, insert, lambda id: (latest[id].digest(), serving[places[id]]))
+            taken, near = (enumerate(items), ()) if sighting is None else screened(transaction, sighting)
+            result = replace(put_items(transaction, taken, serving, other), duplicates=tuple(near))
             if request is not None:
                 transaction.remember(Answered(request.key, request.digest, request.reply(result)))
             return result
@@ -165,7 +164,7 @@ class Collection:
         together = "".join(ids)
         if not (together.isascii() and "\0" not in together and all(ids) and max(map(len, ids), default=0) < 128):
             for position, id in enumerate(ids):
-                self._check(id, bits, bits, position)
+                check_item(self.name, id, bits, bits, position)
         rows: list[Any] = np.ascontiguousarray(codes).view(np.dtype((np.void, bits // 8))).ravel().tolist()
         latest = dict(zip(ids, rows, strict=True))
 
@@ -219,6 +218,15 @@ class Collection:
             )
         self._live.commit(lambda transaction: transaction.declare(field, statements))
 
+    def note(self, name: str, value: Mapping[str, Any]) -> None:
+        """Keep `value`, which is JSON, with the collection, in place of an earlier one of that name."""
+        self._live.commit(lambda transaction: transaction.note(f"note/{name}", json.dumps(value)))
+        self._meta[f"note/{name}"] = value
+
+    def noted(self, name: str) -> Mapping[str, Any] | None:
+        """What was last kept under `name`."""
+        return self._meta.get(f"note/{name}")
+
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted. Writers wait while the store is rewritten; searches go on.
 
@@ -247,26 +255,6 @@ class Collection:
         """Raise `ModelMismatch` unless codes of this model belong here (None: ready-made codes)."""
         self.generations.check(fingerprint)
 
-    def _check_all(self, items: Sequence[Item], fingerprint: str | None, beside: Mapping[str, Sequence[bytes]]) -> None:
-        bits = self.generations.width_of(fingerprint)
-        for position, item in enumerate(items):
-            self._check(item.id, len(item.code) * 8, bits, position)
-        for other, codes in beside.items():
-            size = self.generations.width_of(other) // 8
-            if len(codes) != len(items) or any(len(code) != size for code in codes):
-                raise InvalidCode(f"{len(items)} items need as many codes of {size * 8} bits by model {other[:12]}")
-
-    def _check(self, id: str, bits: int, right: int, position: int) -> None:
-        try:
-            check_id(id)
-        except InvalidItem as error:
-            raise InvalidItem(f"item {position}: {error}", position=position) from None
-        if bits != right:
-            raise InvalidCode(
-                f"item {position} ({id!r}): collection {self.name!r} holds codes of {right} bits, this one has {bits}",
-                position=position,
-            )
-
     # -- reading -------------------------------------------------------------------------------------------
 
     @property
@@ -286,6 +274,12 @@ class Collection:
         if item is None:
             raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
         return item, self.generations.known(snapshot.generation).fingerprint
+
+    def unchanged(self, items: Sequence[Item], fingerprint: str | None) -> dict[int, bytes]:
+        """The codes that this model's generation, if it serves, has for those of `items` that are stored just so."""
+        with self._live.state() as (reader, snapshot):
+            serves = self.generations.known(snapshot.generation).fingerprint == fingerprint
+            return reader.unchanged(items) if serves else {}
 
     def items(self, *, after: str | None = None, limit: int) -> list[Item]:
         """At most `limit` items in the order of their ids, from the first above `after`."""
@@ -320,18 +314,9 @@ class Collection:
         fingerprint: of the model that made the code, None for a ready-made one. Raises `InvalidCode`, `InvalidQuery`,
         and `GenerationChanged` where another model serves by now.
         """
-        if k is None and radius is None:
-            raise InvalidQuery("a search needs k, radius, or both")
-        if k is not None and k < 1:
-            raise InvalidQuery(f"k is at least 1; got {k}")
-        if radius is not None and not 0 <= radius <= code.size * 8:
-            raise InvalidQuery(f"radius is 0 to {code.size * 8}, the width of the codes; got {radius}")
-        if cursor is not None and k is not None:
-            raise InvalidQuery("a cursor continues a search by radius alone; leave k out")
-        if logits is not None:
-            check_logits(logits, code.size * 8)
         where = None if filter is None else filters.parse(filter)
         query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only)
+        query.check()
         with self._live.state() as (reader, snapshot):
             model = self._model_for(snapshot, fingerprint)
             if code.shape != (snapshot.bits // 8,):

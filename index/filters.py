@@ -224,6 +224,14 @@ def _parsed(text: str) -> Condition:
     return parse(json.loads(text))
 
 
+def value_of(field: str) -> str:
+    """SQL for the value of the payload field `field`, NULL where there is none. Raises `InvalidQuery`."""
+    parse({field: None})  # says what is wrong with the name
+    if not _addressable(field):
+        raise InvalidQuery("the name of the field holds a character that must be escaped in JSON")
+    return _value(field)
+
+
 def _json(field: str) -> str:
     return f"ifnull(payload -> {_path(field)}, '')"
 

@@ -110,6 +110,13 @@ class Generations:
             raise GenerationChanged(f"the models of collection {self._name!r} have changed; encode again and try again")
         return codes[wanted[0]], None if shadow is None else codes[wanted[1]]
 
+    def chosen(self, generation: int, codes: Mapping[str | None, Sequence[bytes]]) -> Sequence[bytes]:
+        """Of `codes` by fingerprint, those of a generation. Raises `GenerationChanged` where they are not there."""
+        own = codes.get(self._known[generation].fingerprint, codes.get(None))
+        if own is None:
+            raise GenerationChanged(f"the models of collection {self._name!r} have changed; encode again and try again")
+        return own
+
     # -- another model -------------------------------------------------------------------------------------
 
     def begin(self, model: ModelKey, bits: int) -> Generation:

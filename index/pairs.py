@@ -81,12 +81,14 @@ def _join(
     masks: NDArray[np.uint64],
     radius: int,
     parents: NDArray[np.uint32],
+    tally: NDArray[np.int64],
 ) -> Any:
     """Compare the buckets `first` to `last` of one chunk with those that differ by one of `flips`.
 
     codes: in bucket order, and as `rows` `(n, words)`; like: one of them as a query. places: of the codes in the
     original order. steps: the step (see `probe`) that each flip belongs to.
-    Where there are `parents`, pairs are united in them; otherwise returned, `(pairs, 3)`: two places and a distance.
+    Where there are `parents`, pairs are united in them and counted in `tally` `(1,)`; otherwise returned, `(pairs, 3)`:
+    two places and a distance.
     """
     words = len(like)
     uniting = len(parents) > 0
@@ -113,13 +115,16 @@ def _join(
                         distance = distance_at(codes, y, code)
                         if distance > radius:
                             continue
+                        if not first_met(codes, y, rows[x], shifts, masks, steps[f]):
+                            continue
                         if uniting:
+                            tally[0] += 1
                             place = np.int64(places[y])
                             if parents[place] != root:
                                 met = root_of(parents, place)
                                 parents[max(root, met)] = min(root, met)
                                 root = min(root, met)
-                        elif first_met(codes, y, rows[x], shifts, masks, steps[f]):
+                        else:
                             if count == len(found):
                                 larger = np.empty((2 * count, 3), np.uint32)
                                 larger[:count] = found
@@ -162,16 +167,18 @@ class AllPairs:
         if found.done.all():
             yield found
         # Each thread unites in an array of its own, as none may change what another follows.
-        idle = [np.arange(self._items, dtype=np.uint32) for _ in range(self._threads)]
+        idle = [(np.arange(self._items, dtype=np.uint32), np.zeros(1, np.int64)) for _ in range(self._threads)]
 
         def part(table: _Table, number: int) -> None:
-            parents = idle.pop()  # a list's own lock is enough
-            self._join(table, number, parents)
-            idle.append(parents)
+            parents, tally = idle.pop()  # a list's own lock is enough
+            self._join(table, number, parents, tally)
+            idle.append((parents, tally))
 
         for numbers in self._run(part, found.done):
-            for parents in idle:
+            for parents, tally in idle:
                 unite(found.parents, parents)
+                found.pairs += int(tally[0])
+                tally[0] = 0
             found.done[numbers] = True
             yield found
 
@@ -183,7 +190,7 @@ class AllPairs:
         results: dict[int, NDArray[np.uint32]] = {}
 
         def part(table: _Table, number: int) -> None:
-            results[number] = self._join(table, number, np.empty(0, np.uint32))
+            results[number] = self._join(table, number, np.empty(0, np.uint32), np.zeros(1, np.int64))
 
         for numbers in self._run(part, np.arange(self.parts) < start):
             for number in numbers:
@@ -215,7 +222,9 @@ class AllPairs:
         flips, steps = _flips(int(self._buckets.widths[chunk]), self._depths[chunk], len(self._buckets.shifts), chunk)
         return _Table(places, ordered, offsets, cuts, flips, steps)
 
-    def _join(self, table: _Table, number: int, parents: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def _join(
+        self, table: _Table, number: int, parents: NDArray[np.uint32], tally: NDArray[np.int64]
+    ) -> NDArray[np.uint32]:
         rows = table.codes.reshape(self._items, self._words)
         like = as_query(np.zeros(self._bits // 8, np.uint8), self._bits)
         first, last = (int(cut) for cut in table.cuts[number % PARTS : number % PARTS + 2])
@@ -235,6 +244,7 @@ class AllPairs:
             masks,
             self._radius,
             parents,
+            tally,
         )
         return found
 
@@ -245,6 +255,7 @@ class Groups:
 
     parents: NDArray[np.uint32]  # (n,)
     done: NDArray[np.bool_]  # (parts,)
+    pairs: int = 0  # met in the parts done
 
     @classmethod
     def none(cls, items: int, parts: int) -> Groups:
@@ -255,7 +266,7 @@ class Groups:
         return Progress(int(self.done.sum()), len(self.done))
 
     def copy(self) -> Groups:
-        return Groups(self.parents.copy(), self.done.copy())
+        return Groups(self.parents.copy(), self.done.copy(), self.pairs)
 
     def labels(self) -> NDArray[np.uint32]:
         """`(n,)`: for every item the least place of its group."""
@@ -266,11 +277,21 @@ class Groups:
 
     def members(self) -> list[NDArray[np.intp]]:
         """The places of each group of two or more, the largest group first."""
+        places, starts, sizes = self.spans()
+        return [places[start : start + size] for start, size in zip(starts.tolist(), sizes.tolist(), strict=True)]
+
+    def spans(self) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+        """The places of all items, group by group, and where each group of two or more begins, and its size.
+
+        The largest group first, of several as large the one with the first place; within a group places ascend.
+        """
         labels = self.labels()
-        order = np.argsort(labels, kind="stable")
-        cuts = np.flatnonzero(np.diff(labels[order])) + 1
-        groups = [group for group in np.split(order, cuts) if len(group) > 1]
-        return sorted(groups, key=lambda group: (-len(group), int(group[0])))
+        places = np.argsort(labels, kind="stable")
+        starts = np.flatnonzero(np.diff(labels[places], prepend=-1))
+        sizes = np.diff(starts, append=len(places))
+        starts, sizes = starts[sizes > 1], sizes[sizes > 1]
+        order = np.lexsort((starts, -sizes))  # a group is labelled by its least place, so starts are in that order
+        return places, starts[order], sizes[order]
 
 
 @dataclass(frozen=True, slots=True)

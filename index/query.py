@@ -18,7 +18,7 @@ from .filters import Condition
 from .protocol import Hits, Plan
 from .reader import Reader
 from .records import ModelKey
-from .rerank import Logits, scores_of
+from .rerank import Logits, check_logits, scores_of
 from .selection import Selections
 from .snapshot import Snapshot
 
@@ -44,6 +44,19 @@ class Query:
     payloads: bool = True
     codes: bool = False
     count_only: bool = False
+
+    def check(self) -> None:
+        """Raise `InvalidQuery` where what is asked for cannot be."""
+        if self.k is None and self.radius is None:
+            raise InvalidQuery("a search needs k, radius, or both")
+        if self.k is not None and self.k < 1:
+            raise InvalidQuery(f"k is at least 1; got {self.k}")
+        if self.radius is not None and not 0 <= self.radius <= self.code.size * 8:
+            raise InvalidQuery(f"radius is 0 to {self.code.size * 8}, the width of the codes; got {self.radius}")
+        if self.cursor is not None and self.k is not None:
+            raise InvalidQuery("a cursor continues a search by radius alone; leave k out")
+        if self.logits is not None:
+            check_logits(self.logits, self.code.size * 8)
 
     def name(self, collection: str, generation: int) -> str:
         """What a cursor is bound to: everything that decides the order of the whole answer."""

@@ -6,9 +6,9 @@ import copy
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,24 @@ from .records import Generation, ModelKey
 from .source import sound, source_of
 
 _READ_ROWS = 10_000
+
+
+class Known(NamedTuple):
+    """What is stored under an id."""
+
+    key: int
+    digest: bytes
+    code: bytes
+
+
+def known(db: sqlite3.Connection, generation: int, ids: Iterable[str]) -> dict[str, Known]:
+    """What is stored under those `ids` that are, with its code in a generation that has one for every item."""
+    own = source_of(generation)
+    rows = db.execute(
+        f"SELECT id, items.key, digest, {own.code} FROM {own.rows} WHERE id IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(ids)),),
+    )
+    return {id: Known(key, digest, code) for id, key, digest, code in rows}
 
 
 class Reader:
@@ -145,6 +163,19 @@ class Reader:
             (json.dumps(keys),),
         )
         return dict(rows.fetchall())
+
+    def unchanged(self, items: Sequence[Item]) -> dict[int, bytes]:
+        """The codes of those of `items`, by position, that are stored just so.
+
+        Only an item with an input counts, which its code follows from; the code that it has here is not looked at.
+        """
+        kept = {position: item for position, item in enumerate(items) if item.input is not None}
+        stored = known(self.db, self.generation, [item.id for item in kept.values()]) if kept else {}
+        return {
+            position: stored[item.id].code
+            for position, item in kept.items()
+            if item.id in stored and stored[item.id].digest == item.digest()
+        }
 
     def fields(self) -> list[str]:
         """The payload fields that have an index of their own."""

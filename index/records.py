@@ -61,6 +61,24 @@ def config_of(meta: Mapping[str, Any], serving: Generation) -> CollectionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Screen:
+    """What becomes of items within `radius` (inclusive) of another id's: stored with a `mark`, or left out."""
+
+    radius: int
+    mark: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """An item of a write, by its position, and the nearest to it: of several as near, the one stored first."""
+
+    position: int
+    id: str
+    of: str
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
 class PutResult:
     """How many of the distinct ids of a write were new, changed, or already stored just so."""
 
@@ -69,6 +87,8 @@ class PutResult:
     unchanged: int
     replay: str | None = None
     """The first reply, where a request with the same idempotency key was answered before; nothing was done now."""
+    duplicates: tuple[Duplicate, ...] = ()
+    """What a `Screen` found, by the positions in the write."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from .bits import Codes
 from .contents import contents_of, signed
 from .errors import NoSuchGeneration, StoreDamaged
 from .items import Item
+from .reader import Known, known, payload_of
 from .records import ModelKey
 from .shadow import Shadow
 from .source import delete_codes, drop_table, insert_codes, make_table, seal_of, source_of
@@ -54,14 +55,6 @@ class Answered:
     key: str
     digest: bytes
     reply: str
-
-
-class Known(NamedTuple):
-    """What is stored under an id."""
-
-    key: int
-    digest: bytes
-    code: bytes
 
 
 class Transaction:
@@ -118,12 +111,26 @@ class Transaction:
 
     def known(self, ids: Iterable[str]) -> dict[str, Known]:
         """What is stored under those `ids` that are."""
+        return known(self._db, self.generation, ids)
+
+    def above(self, key: int) -> list[tuple[int, str, bytes]]:
+        """(key, id, code) of what is stored under keys above `key`, ascending."""
         own = source_of(self.generation)
+        return self._db.execute(
+            f"SELECT items.key, id, {own.code} FROM {own.rows} WHERE items.key > ? ORDER BY items.key", (key,)
+        ).fetchall()
+
+    def ids(self, keys: Iterable[int]) -> dict[int, str]:
+        """The ids of those of `keys` that are stored."""
         rows = self._db.execute(
-            f"SELECT id, items.key, digest, {own.code} FROM {own.rows} WHERE id IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(ids)),),
+            "SELECT key, id FROM items WHERE key IN (SELECT value FROM json_each(?))", (json.dumps(list(keys)),)
         )
-        return {id: Known(key, digest, code) for id, key, digest, code in rows}
+        return dict(rows.fetchall())
+
+    def payload(self, key: int) -> dict[str, Any] | None:
+        """The payload of the stored item `key`."""
+        row = self._db.execute("SELECT payload FROM items WHERE key = ?", (key,)).fetchone()
+        return payload_of(row[0])
 
     def matching(self, where: str, values: Sequence[str | int | float | None]) -> list[Known]:
         """What is stored where the condition holds."""
@@ -198,6 +205,13 @@ class Transaction:
         now = time.time()
         self._db.execute("DELETE FROM requests WHERE at < ?", (now - KEPT_REQUESTS_S,))
         self._db.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", (request.key, request.digest, request.reply, now))
+        self._touched = True
+
+    def note(self, name: str, value: str) -> None:
+        """Keep a text with the collection, in place of an earlier one of that name."""
+        self._db.execute(
+            "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+        )
         self._touched = True
 
     def declare(self, field: str, statements: Sequence[str]) -> None:

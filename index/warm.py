@@ -16,6 +16,8 @@ from .delta import Delta
 from .drift import CodeProfile
 from .health import measure
 from .multihash import KeyBitmap, MultiHashIndex
+from .screen import nearest_place
+from .words import as_query, as_words, padded
 
 WIDTHS = (64, 128, 256, 32, 512)
 """One width for each number of words that has kernels of its own (see `words`), the likeliest first."""
@@ -32,6 +34,8 @@ def compile_kernels(bits: int) -> None:
     Delta.empty(bits).extended(keys, codes).only(some).find(codes[0], 1, 1)
     contents_of(keys, codes)
     measure(codes, CodeProfile.of(codes))
+    words = as_words(padded(codes, bits), bits)
+    nearest_place(words, np.ones(len(keys), np.uint8), len(keys), as_query(codes[0], bits), 1)
 
 
 if __name__ == "__main__":

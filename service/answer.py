@@ -23,15 +23,19 @@ class Answer:
     page: Page
     encode_s: float
     search_s: float
+    radius: int | None = None
+    """That a target precision led to."""
 
     def json(self) -> str:
         """The whole reply."""
         page = self.page
         cursor = "null" if page.cursor is None else quoted(page.cursor)
+        radius = "" if self.radius is None else f'"radius":{self.radius},'
         encode, search = 1000 * self.encode_s, 1000 * self.search_s
         return (
-            f'{_head(self.collection, page.model)}"code":"{self.code.tobytes().hex()}","hits":[{hits_json(page.hits)}],'
-            f'"total":{page.total},"complete":{"true" if page.cursor is None else "false"},"cursor":{cursor},'
+            f'{_head(self.collection, page.model)}"code":"{self.code.tobytes().hex()}",{radius}'
+            f'"hits":[{hits_json(page.hits)}],"total":{page.total},'
+            f'"complete":{"true" if page.cursor is None else "false"},"cursor":{cursor},'
             f'"plan":{{"method":"{page.plan.method}","candidates":{page.plan.candidates}}},'
             f'"took_ms":{{"encode":{encode:.3f},"search":{search:.3f},"total":{encode + search:.3f}}}}}'
         )

@@ -23,12 +23,26 @@ from .limits import BodyLimits
 from .observability import Metrics, Observe
 from .opening import Opening
 from .rawroute import RawRoutes
-from .routes import code_health, collections, create, generations, health, ingest, jobs, models, search, snapshots
+from .routes import (
+    calibration,
+    code_health,
+    collections,
+    create,
+    duplicates,
+    generations,
+    health,
+    ingest,
+    jobs,
+    models,
+    search,
+    snapshots,
+)
 from .runner import Runner
 from .security import secure
 from .settings import Settings
 from .standing import Standing
 from .tracing import telemetry
+from .work.duplicates import sweep
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +60,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     settings = settings or Settings()
     keys = KeyRing(settings.data_dir)
     engine = Engine(settings, opening)
+    sweep(settings.data_dir / "collections")
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
         most_waiting=settings.max_jobs_waiting,
@@ -81,6 +96,8 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     raw_routes = search.routes(generate_unique_id_function=openapi.operation_id, responses=openapi.ERRORS)
     app.router.routes += raw_routes
     for part in (ingest, create, code_health, collections, generations, snapshots, models, jobs, health):
+        app.include_router(part.router)
+    for part in (duplicates, calibration):
         app.include_router(part.router)
     errors.install(app)
     app.add_middleware(Deadlines, settings=settings)

@@ -76,6 +76,22 @@ class SnapshotRefused(ServiceError):
     """A file that is not a snapshot, or no longer what was written."""
 
 
+class NotCalibrated(ServiceError):
+    """It is not known what a radius means in the collection."""
+
+
+class NoCalibration(NotCalibrated):
+    """There is no calibration to show."""
+
+
+class PrecisionOutOfReach(ServiceError):
+    """No radius is known to have the precision that was asked for."""
+
+
+class NoGroups(ServiceError):
+    """A job that has no groups to show."""
+
+
 class Overloaded(ServiceError):
     """A queue is full; the client should come back."""
 
@@ -113,6 +129,10 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (UnknownSnapshot, HTTPStatus.NOT_FOUND, "unknown-snapshot", "There is no such snapshot"),
     (SnapshotExists, HTTPStatus.CONFLICT, "snapshot-exists", "The snapshot is already there"),
     (SnapshotRefused, HTTPStatus.UNPROCESSABLE_ENTITY, "snapshot-refused", "The snapshot cannot be used"),
+    (NoCalibration, HTTPStatus.NOT_FOUND, "not-calibrated", "The collection is not calibrated"),
+    (NotCalibrated, HTTPStatus.CONFLICT, "not-calibrated", "The collection is not calibrated"),
+    (PrecisionOutOfReach, HTTPStatus.UNPROCESSABLE_ENTITY, "precision-out-of-reach", "No radius is so precise"),
+    (NoGroups, HTTPStatus.NOT_FOUND, "no-groups", "The job has no groups"),
     (Overloaded, HTTPStatus.TOO_MANY_REQUESTS, "overloaded", "The service is busy"),
     (TimedOut, HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "It took too long"),
     (NotReady, HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", "The service is not ready"),

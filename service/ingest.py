@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from index import Collection, Item, PutResult, Request, from_hex, new_id
+from index import Collection, Item, PutResult, Request, Screen, from_hex, new_id
 from index.errors import CollectionExists, HammingIndexError, InvalidInput, UnknownCollection
 from index.items import check_id
 from models.base import Model
@@ -17,7 +17,7 @@ from models.registry import Entry
 from .codecs import Decoded, Decoder
 from .engine import Engine
 from .errors import InvalidRequest, TooLarge, pointer, short
-from .schemas import IngestItem, IngestReply, ItemError, ModelInfo
+from .schemas import DuplicateItem, IngestItem, IngestReply, ItemError, ModelInfo
 from .twofold import again, codes_beside
 
 
@@ -46,14 +46,16 @@ def ingest(
     items: Sequence[IngestItem | Upload],
     *,
     skip_bad: bool = False,
+    screen: Screen | None = None,
     key: tuple[str, bytes] | None = None,
 ) -> IngestReply:
     """Store `items` in the collection `name`, made with the model `reference` where it is not there yet.
 
+    screen: what becomes of duplicates; those left out are no errors, all the rest is stored.
     key: the client's idempotency key and a digest of the whole request; sent again, the first reply is given again.
     Raises `InvalidRequest` naming the first bad item, unless `skip_bad`; then the bad ones are listed in the reply.
     """
-    return again(lambda: _ingest(engine, name, reference, items, skip_bad, key))
+    return again(lambda: _ingest(engine, name, reference, items, skip_bad, screen, key))
 
 
 def _ingest(
@@ -62,6 +64,7 @@ def _ingest(
     reference: str | None,
     items: Sequence[IngestItem | Upload],
     skip_bad: bool,
+    screen: Screen | None,
     key: tuple[str, bytes] | None,
 ) -> IngestReply:
     """The same for the models that the collection has now. Raises `GenerationChanged` where they change meanwhile."""
@@ -72,6 +75,11 @@ def _ingest(
             "send them in parts"
         )
     collection, bits, entry, model = _target(engine, name, reference)
+    if screen is not None and screen.radius > bits:
+        raise InvalidRequest(
+            f"radius is 0 to {bits}, the width of the codes; got {screen.radius}",
+            [(pointer("radius"), f"at most {bits}")],
+        )
     if key is not None and collection is not None and (known := collection.answered(*key)) is not None:
         return IngestReply.model_validate_json(known)
     engine.check_room()
@@ -83,22 +91,27 @@ def _ingest(
             drafts[place] = _draft(engine, item, decoder, bits)
         except (HammingIndexError, ModelsError) as error:
             errors[place] = error
-    stored, more = _encoded(engine, drafts, model)
+    stored, more = _encoded(engine, drafts, entry, model, collection)
     beside = codes_beside(engine, collection, stored)
     errors |= {**more, **beside.errors}
     stored = {place: item for place, item in stored.items() if place not in beside.errors}
     if errors and not (skip_bad and (stored or collection is not None)):
         raise _refusal(errors)
 
+    places = sorted(stored)
+
     def reply(result: PutResult) -> IngestReply:
+        left_out = set() if screen is None or screen.mark else {one.position for one in result.duplicates}
         return IngestReply(
             collection=name,
             model=ModelInfo(name=entry.name, version=entry.version, fingerprint=entry.fingerprint) if entry else None,
             created=result.created,
             updated=result.updated,
             unchanged=result.unchanged,
-            ids=[stored[place].id for place in sorted(stored)],
+            ids=[stored[place].id for at, place in enumerate(places) if at not in left_out],
             errors=_listed(errors, items) if skip_bad else None,
+            duplicates=None if screen is None else _near(result, places, items, screen),
+            duplicates_total=None if screen is None else len(result.duplicates),
             took_ms=round((time.perf_counter() - started) * 1000, 3),
         )
 
@@ -109,8 +122,9 @@ def _ingest(
         return told[0].model_dump_json()
 
     request = None if key is None else Request(*key, remembered)
-    places = sorted(stored)
-    result = _put(engine, name, collection, entry, [stored[place] for place in places], beside.of(places), request)
+    result = _put(
+        engine, name, collection, entry, [stored[place] for place in places], beside.of(places), request, screen
+    )
     if result.replay is not None:
         return IngestReply.model_validate_json(result.replay)
     return told[0] if told else reply(result)
@@ -124,6 +138,7 @@ def _put(
     items: Sequence[Item],
     beside: Mapping[str, Sequence[bytes]],
     request: Request | None,
+    screen: Screen | None,
 ) -> PutResult:
     """Commit the items; a collection that is made for them goes again where they cannot be stored."""
     made = False
@@ -137,7 +152,7 @@ def _put(
         items = [Item(item.id, item.code, item.payload) for item in items]
     try:
         fingerprint = entry.fingerprint if entry else None
-        return collection.put(items, fingerprint=fingerprint, beside=beside, request=request)
+        return collection.put(items, fingerprint=fingerprint, beside=beside, request=request, screen=screen)
     except HammingIndexError:
         if made and len(collection) == 0:
             engine.catalogue.delete(name)
@@ -187,22 +202,43 @@ def _check_payload(engine: Engine, payload: dict[str, Any] | None) -> None:
 
 
 def _encoded(
-    engine: Engine, drafts: dict[int, _Draft], model: Model | None
+    engine: Engine,
+    drafts: dict[int, _Draft],
+    entry: Entry | None,
+    model: Model | None,
+    collection: Collection | None,
 ) -> tuple[dict[int, Item], dict[int, Exception]]:
     """Items with their codes, and the errors of those that the model refused, by place."""
-    places = [place for place, draft in drafts.items() if draft.decoded is not None]
-    code_of = {place: draft.code for place, draft in drafts.items() if draft.code is not None}
+    items = {place: _item(draft) for place, draft in drafts.items()}
+    code_of = {} if collection is None or entry is None else _known_codes(items, entry.fingerprint, collection)
+    places = [place for place, draft in drafts.items() if draft.code is None and place not in code_of]
     failed: dict[int, Exception] = {}
     if places and model is not None:
         codes, errors = engine.encode_each(model, [drafts[place].decoded.item for place in places])  # type: ignore[union-attr]
         failed = {places[position]: error for position, error in errors.items()}
-        code_of |= {place: code.tobytes() for place, code in zip(places, codes, strict=True) if place not in failed}
-    items = {}
-    for place, code in code_of.items():
-        draft = drafts[place]
-        kind, kept = (draft.decoded.kind, draft.decoded.kept) if draft.decoded else (None, None)
-        items[place] = Item(draft.id, code, draft.payload, kind, kept)
-    return items, failed
+        code_of |= {place: code.tobytes() for place, code in zip(places, codes, strict=True)}
+    coded = {
+        place: replace(item, code=code_of[place]) if place in code_of else item
+        for place, item in items.items()
+        if place not in failed
+    }
+    return coded, failed
+
+
+def _item(draft: _Draft) -> Item:
+    """The item of a draft, without the code that it does not have yet."""
+    if draft.decoded is None:
+        return Item(draft.id, draft.code or b"", draft.payload)
+    return Item(draft.id, b"", draft.payload, draft.decoded.kind, draft.decoded.kept)
+
+
+def _known_codes(items: dict[int, Item], fingerprint: str, collection: Collection) -> dict[int, bytes]:
+    """The codes of the items that are stored just so, by place: the same input has the same code, and no encoding."""
+    if not collection.config.keep_inputs:
+        return {}
+    places = list(items)
+    known = collection.unchanged(list(items.values()), fingerprint)
+    return {places[position]: code for position, code in known.items()}
 
 
 def _refusal(errors: dict[int, Exception]) -> InvalidRequest:
@@ -220,3 +256,18 @@ def _listed(errors: dict[int, Exception], items: Sequence[IngestItem | Upload]) 
         return None if id is None else short(id, 512)
 
     return [ItemError(position=place, id=id_of(items[place]), detail=str(errors[place])) for place in sorted(errors)]
+
+
+def _near(
+    result: PutResult, places: Sequence[int], items: Sequence[IngestItem | Upload], screen: Screen
+) -> list[DuplicateItem]:
+    def id_of(position: int, id: str) -> str | None:
+        item = items[position]
+        made_up = isinstance(item, IngestItem) and item.id is None
+        return None if made_up and not screen.mark else id
+
+    return [
+        DuplicateItem(position=place, id=id_of(place, one.id), of=one.of, distance=one.distance)
+        for one in result.duplicates
+        for place in [places[one.position]]
+    ]

@@ -14,6 +14,7 @@ from models.errors import ModelsError
 
 from . import schemas
 from .answer import Answer
+from .calibration import radius_for
 from .codecs import decode
 from .deadlines import in_thread
 from .engine import Engine
@@ -99,7 +100,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
         found = _shape(body)
     except ValidationError:
         found = {}
-    if not found or sum(value is not None for value in found["query"].values()) != 1:
+    two = found.get("radius") is not None and found.get("target_precision") is not None
+    if not found or two or sum(value is not None for value in found["query"].values()) != 1:
         request = parsed(SearchRequest, body)  # which says what is wrong, or that nothing is
         found = request.model_dump(exclude_unset=True)
     return found
@@ -208,12 +210,16 @@ def by_code(
             "a soft rerank needs the query's logits, which a code has not; search with the item itself, or rerank none",
             [(pointer("rerank"), "needs an input that the model encodes")],
         )
-    k = DEFAULT_K if options.k is None and options.radius is None else options.k
+    radius = options.radius
+    if options.target_precision is not None:
+        radius, calibrated = radius_for(collection, options.target_precision)
+        fingerprint = fingerprint or calibrated  # what was measured holds for the codes of this model alone
+    k = DEFAULT_K if options.k is None and radius is None else options.k
     page = collection.search(
         code,
         fingerprint=fingerprint,
         k=k,
-        radius=options.radius,
+        radius=radius,
         limit=options.limit,
         cursor=options.cursor,
         filter=options.filter,
@@ -222,7 +228,8 @@ def by_code(
         codes="code" in options.include,
         count_only=options.count_only,
     )
-    return Answer(collection.name, code, page, encoded - started, time.perf_counter() - encoded)
+    used = None if options.target_precision is None else radius
+    return Answer(collection.name, code, page, encoded - started, time.perf_counter() - encoded, used)
 
 
 def hit_reply(hit: Hit) -> schemas.Hit:

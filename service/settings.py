@@ -138,6 +138,18 @@ class Settings(BaseSettings):
         description="a collection keeps copies of its codes in the order of its buckets where they take no more than "
         "this: radius searches are up to twice as fast, the index takes up to twice the memory",
     )
+    max_groups: int = Field(
+        1000,
+        ge=0,
+        description="groups of duplicates listed in a job's result, which is read with every look at the job",
+    )
+    max_group_ids: int = Field(10_000, ge=0, description="ids in all groups of a job's result; at most 5 MB")
+    max_calibration_queries: int = Field(
+        5000,
+        ge=10,
+        description="queries of a calibration; each is compared with every item, some seconds for a thousand "
+        "among ten million",
+    )
     max_jobs_running: int = Field(
         1, ge=1, le=64, description="jobs at a time; each has a process of its own and uses all the cores it is given"
     )

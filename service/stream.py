@@ -15,7 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from typing_extensions import TypedDict
 
-from index import Collection, PutResult, new_id
+from index import Collection, PutResult, Screen, new_id
 from index.errors import HammingIndexError, UnknownCollection
 from models.errors import ModelsError
 
@@ -23,9 +23,11 @@ from . import ingest as ingesting
 from .codecs import share_of_request
 from .engine import Engine
 from .errors import InvalidRequest, NoRoom, Stopped, TooLarge, plainly, pointer, short
-from .schemas import MOST, IngestItem, IngestReply, ItemError, ModelInfo
+from .schemas import MOST, DuplicateItem, IngestItem, IngestReply, ItemError, ModelInfo
 from .twofold import again
 
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+"""What some programs put before UTF-8. RFC 8259 lets a reader pass over it, at the very beginning and nowhere else."""
 BATCH_LINES = 5_000
 """Lines of one commit: at this size the disk is waited for a tenth of the time."""
 BATCH_BYTES = 8 << 20
@@ -51,13 +53,18 @@ _CODE_LINE = TypeAdapter(_CodeLine).validator
 class LineIngest:
     """The state of one stream."""
 
-    def __init__(self, engine: Engine, collection: str, model: str | None, *, skip_bad: bool) -> None:
-        self._engine, self._collection, self._model, self._skip_bad = engine, collection, model, skip_bad
+    def __init__(
+        self, engine: Engine, collection: str, model: str | None, *, skip_bad: bool, screen: Screen | None = None
+    ) -> None:
+        self._engine, self._collection, self._model = engine, collection, model
+        self._skip_bad, self._screen = skip_bad, screen
         self._started = time.perf_counter()
         self._lines = 0
         self._created = self._updated = self._unchanged = 0
         self._ids: list[str] | None = []
         self._errors: list[ItemError] = []
+        self._duplicates: list[DuplicateItem] = []
+        self._duplicates_total = 0
         self._made_by: ModelInfo | None = None
         self._into: Collection | None = None  # while it is None, the model is to make it
 
@@ -70,7 +77,7 @@ class LineIngest:
             if self._stored:
                 error.args = (f"{error}; {self._so_far()}. Send all of the stream again",)
             raise
-        if not (self._stored or self._errors):
+        if not (self._stored or self._errors or self._duplicates):
             raise InvalidRequest("the stream has no line; send one item a line, each a JSON object")
         if self._into is None:
             first = self._sorted_errors()[0]
@@ -141,6 +148,8 @@ class LineIngest:
         for start in range(0, len(lines), BATCH_LINES):
             self._engine.check_room()
             part = lines[start : start + BATCH_LINES]
+            if self._lines == 0 and part:
+                part[0] = part[0].removeprefix(BYTE_ORDER_MARK)
             if not self._store_codes(part):
                 self._store_items(part)
             self._lines += len(part)
@@ -148,7 +157,7 @@ class LineIngest:
     def _store_codes(self, lines: list[bytes]) -> bool:
         """Commit lines that are ids and codes; False, and nothing done, where one is anything else."""
         collection = self._into
-        if collection is None:
+        if collection is None or self._screen is not None:
             return False
         size = collection.bits // 8
         try:
@@ -212,7 +221,9 @@ class LineIngest:
             raise UnknownCollection(f"collection {self._collection!r} was deleted while the stream ran")
         model = self._model if self._into is None else None  # no later part may make the collection again
         try:
-            reply = ingesting.ingest(self._engine, self._collection, model, items, skip_bad=self._skip_bad)
+            reply = ingesting.ingest(
+                self._engine, self._collection, model, items, skip_bad=self._skip_bad, screen=self._screen
+            )
         except InvalidRequest as error:
             faults = [(int(at.rpartition("/")[2]), detail) for at, detail in error.errors if at.startswith("/items/")]
             if not faults:
@@ -224,6 +235,9 @@ class LineIngest:
             return
         self._made_by, self._into = reply.model, self._engine.catalogue.get(self._collection)
         self._count(PutResult(reply.created, reply.updated, reply.unchanged), reply.ids or [])
+        self._duplicates_total += reply.duplicates_total or 0
+        for near in (reply.duplicates or [])[: MOST - len(self._duplicates)]:
+            self._duplicates.append(near.model_copy(update={"position": self._lines + places[near.position]}))
         for fault in reply.errors or ():
             self._bad(places[fault.position], fault.id, fault.detail)
 
@@ -267,6 +281,8 @@ class LineIngest:
             unchanged=self._unchanged,
             ids=self._ids,
             errors=self._sorted_errors() if self._skip_bad else None,
+            duplicates=None if self._screen is None else self._duplicates,
+            duplicates_total=None if self._screen is None else self._duplicates_total,
             took_ms=round((time.perf_counter() - self._started) * 1000, 3),
         )
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
+from index import Screen
+
 from .. import ingest as ingesting
 from ..dependencies import EngineDep
 from ..engine import Engine
-from ..errors import InvalidRequest, UnsupportedMedia
+from ..errors import InvalidRequest, UnsupportedMedia, pointer
 from ..examples import DIGIT
 from ..limits import STREAMED, media_type
 from ..rawroute import parsed
 from ..schemas import IngestReply, IngestRequest
-from ..stream import LineIngest
+from ..stream import BYTE_ORDER_MARK, LineIngest
 
 router = APIRouter(tags=["items"])
+
+_ON_DUPLICATE = (
+    "what becomes of an item within `radius` of another id's: `allow` looks for none; `reject` does not store it and "
+    "lists it in the reply under `duplicates`; `tag` stores it, lists it, and puts the id of the nearest into its "
+    'payload as `duplicate_of`, so that a filter finds it (`{"duplicate_of": {"$exists": true}}`). With `tag` that '
+    "member is the service's: what is sent in it is replaced or, in an item that is no duplicate, dropped"
+)
 
 _EXAMPLE = {
     "collection": "my-digits",
@@ -74,6 +84,10 @@ async def ingest(
     on_error: Annotated[
         Literal["refuse", "skip"], Query(description="refuse what is bad, or leave it out and list it")
     ] = "refuse",
+    on_duplicate: Annotated[Literal["allow", "tag", "reject"], Query(description=_ON_DUPLICATE)] = "allow",
+    radius: Annotated[
+        int | None, Query(ge=0, description="with on_duplicate=tag or reject: inclusive Hamming distance")
+    ] = None,
     collection: Annotated[str | None, Query(description="for application/x-ndjson: where to store")] = None,
     model: Annotated[str | None, Query(description="for application/x-ndjson: where the collection is new")] = None,
     idempotency_key: Annotated[
@@ -84,57 +98,92 @@ async def ingest(
     """Store items. A 2xx means that they are on disk and that the next search finds them.
 
     JSON and files: all or nothing, unless `on_error=skip`. Lines of any number come as application/x-ndjson.
+
+    With `on_duplicate=reject` or `tag` the items are taken one after another, and one that lies within `radius` of an
+    item under another id, stored or earlier in the call, is a duplicate. To find one is not an error: the rest of the
+    call is stored, and the reply lists it. Of near items that several clients send at once, only one is the first.
+    An item that is stored already with the same code is not new and no duplicate of what came after it, so a call can
+    be sent again; to look through what is stored, use `POST /collections/{collection}/duplicates`.
     """
+    how = _How(on_error == "skip", _screen(on_duplicate, radius), idempotency_key)
     kind = media_type(request.headers)
     if kind == "application/json":
         body = await request.body()
-        return await run_in_threadpool(_from_json, engine, body, on_error == "skip", idempotency_key)
+        return await run_in_threadpool(_from_json, engine, body, how)
     if kind == "multipart/form-data":
-        return await _from_form(request, engine, on_error == "skip", idempotency_key)
+        return await _from_form(request, engine, how)
     if kind == STREAMED:
-        return await _from_lines(request, engine, collection, model, on_error == "skip", idempotency_key)
+        return await _from_lines(request, engine, collection, model, how)
     raise UnsupportedMedia(
         f"/ingest takes application/json, {STREAMED} or multipart/form-data; got {kind[:100] or 'no content type'}"
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What the URL and the headers ask for."""
+
+    skip_bad: bool
+    screen: Screen | None
+    key: str | None
+
+    def sealed(self, parts: Iterable[bytes]) -> tuple[str, bytes] | None:
+        """The idempotency key with a digest of everything that makes the request what it is."""
+        if self.key is None:
+            return None
+        hasher = hashlib.sha256(b"skip" if self.skip_bad else b"refuse")
+        if self.screen is not None:
+            hasher.update(f"{self.screen}".encode())
+        for part in parts:
+            hasher.update(b"%d:" % len(part))
+            hasher.update(part)
+        return self.key, hasher.digest()
+
+
+def _screen(on_duplicate: str, radius: int | None) -> Screen | None:
+    if on_duplicate == "allow" and radius is not None:
+        raise InvalidRequest(
+            "a radius says what a duplicate is, and on_duplicate=allow (the default) looks for none; send "
+            "on_duplicate=reject or tag with it, or leave it out",
+            [(pointer("on_duplicate"), "reject or tag, with a radius")],
+        )
+    if on_duplicate != "allow" and radius is None:
+        raise InvalidRequest(
+            f"on_duplicate={on_duplicate} needs a radius: items at most so many bits apart are duplicates; 0 means "
+            "equal codes, and POST /collections/{collection}/calibrate measures what other radii mean",
+            [(pointer("radius"), "missing")],
+        )
+    return None if radius is None else Screen(radius, on_duplicate == "tag")
+
+
 async def _from_lines(
-    request: Request, engine: Engine, collection: str | None, model: str | None, skip_bad: bool, key: str | None
+    request: Request, engine: Engine, collection: str | None, model: str | None, how: _How
 ) -> IngestReply:
     if collection is None:
         raise InvalidRequest(f"a stream of {STREAMED} names its collection in the URL: /ingest?collection=...")
-    if key is not None:
+    if how.key is not None:
         raise InvalidRequest(
             "a stream is stored as it comes, not as one request, so an Idempotency-Key cannot stand for it; give every "
             "line an id, and sending it again is harmless"
         )
-    return await LineIngest(engine, collection, model, skip_bad=skip_bad).run(request.stream())
+    ingest = LineIngest(engine, collection, model, skip_bad=how.skip_bad, screen=how.screen)
+    return await ingest.run(request.stream())
 
 
-def _from_json(engine: Engine, body: bytes, skip_bad: bool, key: str | None) -> IngestReply:
-    asked = parsed(IngestRequest, body)
+def _from_json(engine: Engine, body: bytes, how: _How) -> IngestReply:
+    asked = parsed(IngestRequest, body.removeprefix(BYTE_ORDER_MARK))
     return ingesting.ingest(
         engine,
         asked.collection,
         asked.model,
         asked.items,
-        skip_bad=skip_bad,
-        key=_key(key, skip_bad, [body]),
+        skip_bad=how.skip_bad,
+        screen=how.screen,
+        key=how.sealed([body]),
     )
 
 
-def _key(key: str | None, skip_bad: bool, parts: Iterable[bytes]) -> tuple[str, bytes] | None:
-    """The idempotency key with a digest of everything that makes the request what it is."""
-    if key is None:
-        return None
-    hasher = hashlib.sha256(b"skip" if skip_bad else b"refuse")
-    for part in parts:
-        hasher.update(b"%d:" % len(part))
-        hasher.update(part)
-    return key, hasher.digest()
-
-
-async def _from_form(request: Request, engine: Engine, skip_bad: bool, key: str | None) -> IngestReply:
+async def _from_form(request: Request, engine: Engine, how: _How) -> IngestReply:
     form = await request.form(max_files=engine.settings.max_items, max_fields=10)
     try:
         collection, model = form.get("collection"), form.get("model")
@@ -148,5 +197,13 @@ async def _from_form(request: Request, engine: Engine, skip_bad: bool, key: str 
         await form.close()
     parts = [collection.encode(), (model or "").encode()]
     parts += [part for upload in uploads for part in (upload.name.encode(), upload.data)]
-    sealed = _key(key, skip_bad, parts)
-    return await run_in_threadpool(ingesting.ingest, engine, collection, model, uploads, skip_bad=skip_bad, key=sealed)
+    return await run_in_threadpool(
+        ingesting.ingest,
+        engine,
+        collection,
+        model,
+        uploads,
+        skip_bad=how.skip_bad,
+        screen=how.screen,
+        key=how.sealed(parts),
+    )

@@ -43,6 +43,7 @@ from .create import (
     ScoreRequest,
 )
 from .items import (
+    DuplicateItem,
     IngestItem,
     IngestReply,
     IngestRequest,
@@ -72,6 +73,7 @@ __all__ = [
     "DeleteRequest",
     "DenoiseReply",
     "DenoiseRequest",
+    "DuplicateItem",
     "EncodeReply",
     "EncodeRequest",
     "FamilyInfo",

@@ -45,6 +45,15 @@ class ItemError(BaseModel):
     detail: str
 
 
+class DuplicateItem(BaseModel):
+    """An item that lies within the radius of another one."""
+
+    position: int = Field(description="in the call: of the item, or of the line")
+    id: str | None = Field(description="null for an item that came without one and was not stored")
+    of: str = Field(description="the nearest item under another id; of several as near, the one stored first")
+    distance: int
+
+
 class IngestReply(BaseModel):
     collection: str
     model: ModelInfo | None
@@ -55,6 +64,13 @@ class IngestReply(BaseModel):
         description="of the stored items, in the order they came; null for a stream of more than 10,000 lines"
     )
     errors: list[ItemError] | None = Field(None, description="with on_error=skip: what was left out", exclude_if=absent)
+    duplicates: list[DuplicateItem] | None = Field(
+        None,
+        description="with on_duplicate=reject: what was not stored; with tag: what was stored and marked; the first "
+        "10,000 of a stream",
+        exclude_if=absent,
+    )
+    duplicates_total: int | None = Field(None, description="how many there are in all", exclude_if=absent)
     took_ms: float
 
 
@@ -64,6 +80,13 @@ class SearchOptions(Strict):
     collection: str
     k: int | None = Field(None, ge=1, description="at most so many; 10 when neither k nor radius is given")
     radius: int | None = Field(None, ge=0, description="inclusive Hamming distance")
+    target_precision: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="in place of `radius`: the largest radius whose precision, by the lower bound of its interval in "
+        "the collection's calibration, is at least this",
+    )
     limit: int = Field(1000, ge=1, description="hits a page, for a search by radius alone")
     cursor: str | None = Field(None, description="of the page before")
     filter: Filter | None = Field(
@@ -76,6 +99,12 @@ class SearchOptions(Strict):
     )
     include: list[Literal["payload", "code"]] = Field(default=["payload"])
     count_only: bool = Field(False, description="only `total`, no hits")
+
+    @model_validator(mode="after")
+    def _one_radius(self) -> Self:
+        if self.radius is not None and self.target_precision is not None:
+            raise ValueError("target_precision chooses the radius; give one of the two")
+        return self
 
 
 class SearchRequest(SearchOptions):
@@ -97,6 +126,7 @@ class SearchReply(BaseModel):
     collection: str
     model: ModelInfo | None
     code: str = Field(description="of the query")
+    radius: int | None = Field(None, description="that target_precision led to", exclude_if=absent)
     hits: list[Hit] = Field(description="by distance, then id")
     total: int = Field(description="size of the whole answer, exact")
     complete: bool = Field(description="false only while a cursor remains")

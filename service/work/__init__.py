@@ -4,5 +4,10 @@ from .base import Lines, Task, Work
 
 __all__ = ["CHILDREN", "Lines", "Task", "Work"]
 
-CHILDREN = {"reencode": "service.work.reencode", "train": "service.work.train"}
+CHILDREN = {
+    "calibrate": "service.work.calibrate",
+    "duplicates": "service.work.duplicates",
+    "reencode": "service.work.reencode",
+    "train": "service.work.train",
+}
 """Where the child process of a kind finds its `run(spec)`, a generator of lines."""

@@ -32,6 +32,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/collections/{collection}/indexes": {"field": "label"},
     "/collections/{collection}/reencode": {"model": "digits-vae", "gate": {"queries": 10}, "flip": False},
     "/collections/{collection}/restore": {"snapshot": "here", "source": "vectors", "replace": True},
+    "/collections/{collection}/duplicates": {"radius": 2},
+    "/collections/{collection}/calibrate": {"by": "labels", "field": "label"},
     "/models/{name}/aliases/{alias}": {"version": 1},
     "/train": {"name": "new", "family": "lsh", "data": {"dataset": "digits"}},
 }

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from index import hamming
 from index.errors import InvalidQuery
-from index.pairs import AllPairs, Groups, Progress
+from index.pairs import AllPairs, Progress
 
 
 def codes_of(n: int, width: int, centres: int, seed: int) -> Any:
@@ -46,6 +46,7 @@ def test_pairs_and_groups_equal_the_brute_force(data: st.DataObject) -> None:
     assert set(found) == pairs
     *_, groups = run.groups()
     assert same_partition(groups.labels(), labels)
+    assert groups.pairs == len(pairs)
     members = groups.members()
     assert all(len(group) > 1 for group in members)
     assert sorted(map(len, members), reverse=True) == [len(group) for group in members]
@@ -60,6 +61,7 @@ def test_six_thousand_codes(radius: int) -> None:
     assert run.parts > 256 or radius == 0, "by buckets, not by comparing all with all"
     assert sum(len(part) for _, part in run.pairs()) == np.triu(near, 1).sum()
     *_, groups = run.groups()
+    assert groups.pairs == np.triu(near, 1).sum()
     assert same_partition(groups.labels(), connected_components(near)[1])
 
 
@@ -71,9 +73,10 @@ def test_a_run_can_be_stopped_anywhere_and_gone_on_with() -> None:
     for stop in range(steps):
         for step, groups in enumerate(AllPairs(64, codes, 4).groups()):
             if step == stop:
-                kept = Groups(groups.parents.copy(), groups.done.copy())
+                kept = groups.copy()
                 break
         assert len(list(AllPairs(64, codes, 4).groups(kept))) == max(steps - 1 - stop, 1)
+        assert kept.pairs == whole.pairs
         assert same_partition(kept.labels(), whole.labels())
 
 
