@@ -100,3 +100,40 @@ def store(
         print_json(report.as_dict())
     else:
         sys.stdout.write("\n".join(report.markdown()) + "\n")
+
+
+@bench.command()
+@friendly
+def http(
+    items: Annotated[int, typer.Option(help="How many codes.", min=1000)] = 100_000,
+    bits: Annotated[int, typer.Option(help="Width of a code.")] = 64,
+    family: Annotated[list[str] | None, typer.Option(help="Model of the vectors; repeatable.")] = None,
+    connections: Annotated[
+        list[int] | None, typer.Option(help="Requests at a time, each on a connection of its own; repeatable.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time for each measurement of each server.")] = 3,
+    rounds: Annotated[int, typer.Option(help="Turns that this time is cut into.", min=1)] = 3,
+    seed: Annotated[int, typer.Option(help="Of the codes and the queries.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    """Searches over HTTP beside the smallest FastAPI application. Example: hammingbird bench http --items 100000
+
+    Both servers are driven in turns by one client, under the same settings of uvicorn; what counts is the processor
+    time that a server takes for a request.
+    """
+    from ..bench.http import http_benchmark
+
+    report = http_benchmark(
+        items=items,
+        bits=bits,
+        families=family or ["itq", "binary-autoencoder"],
+        connections=connections or [1, 8, 32],
+        seconds=seconds,
+        rounds=rounds,
+        seed=seed,
+        say=_say,
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        sys.stdout.write("\n".join(report.markdown()) + "\n")
