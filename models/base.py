@@ -146,20 +146,22 @@ class Model(nn.Module, ABC):
     @torch.inference_mode()
     def logits_of(self, x: Tensor) -> NDArray[np.float32]:
         """`logits` of a tensor `(n, *input.shape)`."""
-        self.eval()
+        if self.training:  # to say so again would take longer than a small model takes for an item
+            self.eval()
         x = x.to(self.device)
-        out = torch.cat([self.encode(part) for part in x.split(_BATCH)])
-        size = out.abs()
-        near = (size < _NEAR_ZERO * size.amax(1, keepdim=True).clamp_min(1)).any(1)
+        parts = [self.encode(part) for part in x.split(_BATCH)] if len(x) > _BATCH else [self.encode(x)]
+        # From here on with numpy, which takes a fifth of the time that torch takes for arrays so small.
+        out: NDArray[np.float32] = np.concatenate([part.float().cpu().numpy() for part in parts])
+        size = np.abs(out)
+        near = (size < _NEAR_ZERO * np.maximum(size.max(axis=1, keepdims=True), 1)).any(axis=1)
         if near.any():
-            out[near] = self._in_float64().encode(x[near].double()).float()
-        bad = (~out.isfinite()).any(1).nonzero().flatten()
-        if len(bad):
+            out[near] = self._in_float64().encode(x[torch.from_numpy(near)].double()).float().cpu().numpy()
+        if not (finite := np.isfinite(out)).all():
             raise InvalidInput(
                 "the model gives no finite logits for this item, so it has no code; its values may be too large",
-                position=int(bad[0]),
+                position=int(np.flatnonzero(~finite.all(axis=1))[0]),
             )
-        return out.float().cpu().numpy()
+        return out
 
     def _in_float64(self) -> Model:
         """A copy in float64, made again whenever a weight has changed."""
