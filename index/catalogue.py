@@ -16,11 +16,13 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .collection import Collection
 from .errors import CollectionExists, HammingIndexError, InvalidQuery, StoreDamaged, UnknownCollection
 from .records import CollectionConfig
+
+T = TypeVar("T")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 STORE_FILE = "items.db"
@@ -69,6 +71,22 @@ class Catalogue:
     def all(self) -> Mapping[str, Collection]:
         """Every collection that can be used, by name."""
         return dict(sorted(self._open.items()))
+
+    def each(self, ask: Callable[[Collection], T]) -> dict[str, T]:
+        """What `ask` says of every collection that can be used, by name; of one deleted meanwhile, nothing."""
+        found = {}
+        for name, collection in self.all().items():
+            asked: Collection | None = collection
+            while asked is not None:
+                try:
+                    found[name] = ask(asked)
+                    break
+                except UnknownCollection:
+                    now = self._open.get(name)  # another, where it was replaced
+                    if now is asked:
+                        raise
+                    asked = now
+        return found
 
     def get(self, name: str) -> Collection:
         """The collection `name`. Raises `UnknownCollection`, `StoreDamaged`."""

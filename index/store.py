@@ -26,7 +26,7 @@ from .records import ModelKey
 from .transaction import Transaction
 
 _SEARCHES_END_S = 30
-_FULL = {sqlite3.SQLITE_FULL}
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
 
@@ -44,7 +44,7 @@ def faults(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
-        if primary in _FULL:
+        if primary in _FULL or code in _FULL:
             raise StoreFull(
                 f"the disk that holds {path.parent.name!r} is full; nothing was stored. "
                 "Free some space and send the request again"

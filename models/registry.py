@@ -79,6 +79,8 @@ class Registry:
             if entry.name.startswith((".new-", ".gone-")) and entry.is_dir():  # left half-made or half-deleted
                 if self._tidy:
                     shutil.rmtree(entry)
+            elif entry.name.startswith(".new-") and self._tidy:  # of the names
+                entry.unlink()
             elif entry.is_dir() and entry.name.isdecimal():
                 try:
                     versions[int(entry.name)] = read_artefact(entry)

@@ -19,17 +19,22 @@ from models.errors import ArtefactDamaged
 from models.registry import Registry
 
 from .errors import SnapshotExists
+from .settings import Settings
 from .snapshots import Store, Written, write_archive
 
 
 def backup(
-    data_dir: Path, names: Sequence[str], to: Path, progress: Callable[[float, str], None] = lambda share, what: None
+    settings: Settings,
+    names: Sequence[str],
+    to: Path,
+    progress: Callable[[float, str], None] = lambda share, what: None,
 ) -> Written:
     """Write an archive of the collections called `names` with their models, or of everything where none is named.
 
     to: the file, or a folder to hold one with the time in its name. progress: told the share done, and of which
     collection. Raises `DataDirectoryError`, `UnknownCollection`, `SnapshotExists`, `StoreDamaged`, `ArtefactDamaged`.
     """
+    data_dir = settings.data_dir
     root = data_dir / "collections"
     if not root.is_dir():
         raise DataDirectoryError(f"there is no data directory {data_dir}; name the right one with --data-dir")
@@ -59,6 +64,7 @@ def backup(
         registry,
         () if names else registry.list(),
         now=now,
+        least_free=settings.min_free_bytes,
     )
     progress(1, "done")
     return written

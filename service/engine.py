@@ -48,7 +48,7 @@ class Engine:
         self.catalogue = opening.catalogue()
         self.commits = opening.commits
         self.stopping = Stopping()
-        self.snapshots = Snapshots(settings.data_dir / "snapshots")
+        self.snapshots = Snapshots(settings.data_dir / "snapshots", settings.min_free_bytes)
         self.recent = RecentQueries(settings.remember_queries)
         self.encoders = Encoders(
             self.registry.name_of, most_waiting=settings.max_encode_waiting, timeout_s=settings.request_timeout_s
@@ -141,8 +141,8 @@ class Engine:
             entry = self.registry.get(reference)
             users = [
                 name
-                for name, collection in self.catalogue.all().items()
-                if any(one.fingerprint == entry.fingerprint for one in collection.generations.all())
+                for name, generations in self.catalogue.each(lambda collection: collection.generations.all()).items()
+                if any(one.fingerprint == entry.fingerprint for one in generations)
             ]
             if users:
                 raise InUse(
@@ -169,8 +169,8 @@ class Engine:
         The first request then finds everything in place, and what would fail it is known beforehand.
         """
         faults = []
-        for collection in self.catalogue.all().values():
-            for generation in collection.generations.all():
+        for name, generations in self.catalogue.each(lambda collection: collection.generations.all()).items():
+            for generation in generations:
                 if generation.fingerprint is None or self.stopping:
                     continue
                 try:
@@ -179,7 +179,7 @@ class Engine:
                 except ModelsError as error:
                     fault = str(error)
                 if fault is not None:
-                    faults.append(f"collection {collection.name}: {fault}")
+                    faults.append(f"collection {name}: {fault}")
         return faults
 
     def hanging(self) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from index import Collection, ModelKey
 from index.drift import LEAST, CodeProfile
-from index.errors import InvalidCode
+from index.errors import InvalidCode, UnknownCollection
 from index.findings import Finding, findings
 from index.health import Health, measure
 from models.errors import UnknownModel
@@ -143,5 +143,7 @@ def _state(collection: Collection) -> _State:
 
 
 def _log_failure(future: Future[Examined]) -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
+    if future.cancelled() or isinstance(error := future.exception(), UnknownCollection):
+        return  # it has just been deleted
+    if error is not None:
         log.error("the health of a collection could not be measured", exc_info=error)

@@ -74,7 +74,7 @@ def restore(
             raise TooLarge(f"the snapshot has {size:,} bytes, the limit is {most_bytes:,} (max_snapshot_bytes)")
         work = _Restore(engine, manifest, _names(manifest, name), replace_there)
         try:
-            check_room(engine.settings.data_dir, size, "the snapshot")
+            check_room(engine.settings.data_dir, size, engine.settings.min_free_bytes, "the snapshot")
             reading.extract(work.places())
             work.verify()
             return work.publish(linger_s)

@@ -8,7 +8,6 @@ when it is on disk.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,9 +26,7 @@ from models.registry import Entry, Registry
 from . import __version__, archive
 from .errors import InvalidRequest, Overloaded, SnapshotExists, SnapshotRefused, UnknownSnapshot
 from .manifest import FORMAT, ArchivedCollection, ArchivedModel, Manifest, names_of
-
-SPARE_BYTES = 64 << 20
-"""Left on the disk by every archive that is made or restored, for what is written meanwhile."""
+from .room import room_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +53,9 @@ class Written:
 class Snapshots:
     """The snapshots under `root`. Safe to use from many threads; one is made or restored at a time."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, least_free: int) -> None:
+        """least_free: bytes of the disk that are left."""
+        self._root, self._least_free = root, least_free
         self._busy = threading.Lock()
         for left in root.glob("*/.new-*"):  # by a crash
             left.unlink()
@@ -88,7 +86,9 @@ class Snapshots:
                 raise SnapshotExists(f"collection {collection.name!r} already has a snapshot {name!r}; delete it first")
             folder.mkdir(parents=True, exist_ok=True)
             store = Store(collection.bytes_on_disk(), collection.copy_to)
-            return write_archive(target, {collection.name: store}, registry, now=now, with_sum=True)
+            return write_archive(
+                target, {collection.name: store}, registry, now=now, least_free=self._least_free, with_sum=True
+            )
 
     def list(self, collection: str) -> tuple[list[Written], dict[str, str]]:
         """The snapshots of `collection`, newest first, and what is wrong with those that cannot be read."""
@@ -130,13 +130,13 @@ class Snapshots:
             raise SnapshotRefused(f"the checksum beside {path.name} is missing or not what was written") from None
 
 
-def check_room(folder: Path, need: int, what: str) -> None:
-    """Raise `StoreFull` where the disk that holds `folder` has no room for `need` bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < need + SPARE_BYTES:
+def check_room(folder: Path, need: int, least_free: int, what: str) -> None:
+    """Raise `StoreFull` where the disk of `folder` has no room for `need` bytes and the `least_free` to be left."""
+    free = room_of(folder).free
+    if free < need + least_free:
         raise StoreFull(
-            f"{what} takes {need:,} bytes while it is made and should leave {SPARE_BYTES:,}; the disk has {free:,} "
-            "free. Free some space and try again"
+            f"{what} takes {need:,} bytes and leaves {least_free:,} (min_free_bytes); the disk has {free:,} free. Free "
+            "some space and try again"
         )
 
 
@@ -147,6 +147,7 @@ def write_archive(
     more: Sequence[Entry] = (),
     *,
     now: datetime,
+    least_free: int,
     with_sum: bool = False,
 ) -> Written:
     """Write an archive of `stores`, by name, with their models and `more` of them; `target` is there whole or not.
@@ -156,7 +157,7 @@ def write_archive(
     """
     draft = target.with_name(f".new-{uuid.uuid4().hex}")
     try:
-        check_room(target.parent, 2 * sum(store.size for store in stores.values()), f"{target.name}")
+        check_room(target.parent, 2 * sum(store.size for store in stores.values()), least_free, target.name)
         collections, files = [], []
         models = {entry.fingerprint: entry for entry in more}
         for number, (name, store) in enumerate(stores.items()):

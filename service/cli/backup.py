@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, friendly, open_engine, print_json, settings_for
 
 
 @app.command()
@@ -24,7 +24,7 @@ def backup(
     from ..backup import backup as write
 
     with bar("backing up", 1) as show:
-        written = write(data_dir, collections or [], to, show)
+        written = write(settings_for(data_dir), collections or [], to, show)
     said = {
         "file": str(written.path),
         "size": written.size,

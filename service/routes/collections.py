@@ -69,7 +69,7 @@ def _stored(item: Item, *, with_input: bool = True) -> StoredItem:
 def collections(engine: EngineDep) -> CollectionList:
     """Every collection; those that fail their checks are named with the reason."""
     return CollectionList(
-        collections=[collection_info(collection) for collection in engine.catalogue.all().values()],
+        collections=list(engine.catalogue.each(collection_info).values()),
         damaged=[DamagedInfo(name=name, detail=detail) for name, detail in engine.catalogue.damaged.items()],
     )
 
