@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .bits import Codes
 from .contents import contents_of, signed
-from .errors import StoreDamaged
+from .errors import NoSuchGeneration, StoreDamaged
 from .items import Item
 from .records import Generation, ModelKey
 from .source import sound, source_of
@@ -53,10 +53,13 @@ class Reader:
         self._source = source_of(self.generation)
 
     def of(self, generation: int) -> Reader:
-        """A reader of the same state for the codes of another generation, which may not have one for every item."""
+        """A reader of the same state for the codes of another generation, which may not have one for every item.
+
+        Raises `NoSuchGeneration` where it has been given up in that state.
+        """
         row = self.db.execute("SELECT items, contents FROM generations WHERE number = ?", (generation,)).fetchone()
-        if row is None or not all(isinstance(value, int) for value in row):
-            raise StoreDamaged(f"the store has lost what it knew of generation {generation}")
+        if row is None:
+            raise NoSuchGeneration(f"the codes of generation {generation} were given up meanwhile")
         other = copy.copy(self)
         other.generation, other._source = generation, source_of(generation)
         if generation != self.generation:

@@ -264,7 +264,9 @@ class Transaction:
         What has served till now is kept.
         """
         if self.shadow is None or self.shadow.number != new:
-            raise NoSuchGeneration(f"generation {new} was given up meanwhile")
+            raise NoSuchGeneration(
+                f"generation {new} does not stand by any more: another request flipped it or gave it up meanwhile"
+            )
         old = self.generation
         items = self._db.execute("SELECT items FROM state").fetchone()[0]
         row = self._db.execute("SELECT items, contents FROM generations WHERE number = ?", (new,)).fetchone()

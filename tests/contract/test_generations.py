@@ -183,7 +183,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
 
 TestGenerations = GenerationMachine.TestCase
-TestGenerations.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestGenerations.settings = settings(max_examples=12, stateful_step_count=25, deadline=None)
 
 
 @pytest.mark.slow
@@ -405,6 +405,7 @@ def test_a_store_of_the_second_version_opens(tmp_path: Path) -> None:
     folder = tmp_path / "things"
     folder.mkdir()
     db = sqlite3.connect(folder / STORE_FILE, isolation_level=None)
+    db.execute("BEGIN")
     migrations.m001_items(db)
     rows = [Item(item.id, code_by(0, item), item.payload, item.kind, item.input) for item in some(1050)]
     rows += [Item("bare", b"\1\2"), Item("with payload", b"\1\3", {"n": 7})]
@@ -421,6 +422,7 @@ def test_a_store_of_the_second_version_opens(tmp_path: Path) -> None:
     migrations.m002_contents(db)
     db.execute(f"PRAGMA application_id = {migrations.APPLICATION_ID}")
     db.execute("PRAGMA user_version = 2")
+    db.execute("COMMIT")
     db.close()
     for _ in range(2):
         collection = opened(tmp_path)
@@ -542,4 +544,47 @@ def test_a_flip_that_fails_leaves_the_old_one_serving(tmp_path: Path, monkeypatc
     put(collection, some(5, first=100), [0, 1])
     collection.generations.flip(number)
     assert_holds(collection, by_id(some(50) + some(5, first=100)), 1)
+    collection.close()
+
+
+def test_of_two_that_flip_or_give_up_at_once_one_is_told(tmp_path: Path) -> None:
+    """Rollbacks that come together: each is done or refused, and what is refused has done nothing."""
+    collection = make(tmp_path)
+    put(collection, some(200), [0])
+    number = go_over(collection, 1).number
+    results: list[Any] = []
+
+    def run(call: Any) -> None:
+        try:
+            results.append(call())
+        except Exception as error:
+            results.append(error)
+
+    for calls in ([lambda: collection.generations.flip(0)] * 4, [lambda: collection.generations.drop(number)] * 4):
+        results.clear()
+        threads = [threading.Thread(target=run, args=(call,)) for call in calls]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        done = [one for one in results if one is not False and not isinstance(one, NoSuchGeneration)]
+        assert len(done) == 1, results
+        assert not isinstance(done[0], Exception), results
+        assert_holds(collection, by_id(some(200)), 0)
+    collection.close()
+
+
+def test_a_flip_to_what_was_given_up_meanwhile_is_refused(tmp_path: Path) -> None:
+    collection = make(tmp_path)
+    put(collection, some(20), [0])
+    number = go_over(collection, 1).number
+    with collection.generations.trial(0) as trial:
+        pass
+    collection.generations.drop(0)
+    with pytest.raises(NoSuchGeneration):
+        collection.generations.flip(0, trial.successor)
+    with pytest.raises(NoSuchGeneration), collection.generations.trial(0):
+        pass
+    assert_holds(collection, by_id(some(20)), 1)
+    assert [one.number for one in collection.generations.all()] == [number]
     collection.close()

@@ -299,7 +299,12 @@ def assert_whole(client: Client, oracle: Oracle, acknowledged: set[str], asked: 
     assert [one["state"] for one in found["generations"] if one["state"] not in ("kept", "serving")] == []
     code = "00" * (found["bits"] // 8)
     body = {"collection": "things", "query": {"code": code}, "radius": found["bits"], "limit": 10_000}
-    hits = client("POST", "/search", {**body, "include": ["code"]})["hits"]
+    hits, cursor, total = [], None, None
+    while total is None or cursor is not None:
+        page = client("POST", "/search", {**body, "include": ["code"], "cursor": cursor})
+        hits += page["hits"]
+        cursor, total = page["cursor"], page["total"]
+    assert len(hits) == total == found["items"]
     assert acknowledged <= {hit["id"] for hit in hits} <= asked
     for hit in hits:
         assert bytes.fromhex(hit["code"]) == oracle.code(model, hit["id"])
