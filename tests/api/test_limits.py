@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from support import assert_problem, png
 
 from service.app import create_app
+from service.deadlines import in_thread
+from service.errors import Overloaded
 from service.settings import Settings
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -34,6 +40,14 @@ def batch(*ks: int) -> tuple[str, dict[str, Any]]:
 
 def picture(side: int) -> dict[str, Any]:
     return {"image": png(np.full((side, side, 1), 99, np.uint8))}
+
+
+def duplicates(groups: int) -> tuple[str, dict[str, Any]]:
+    return "/collections/digits/duplicates", {"radius": 0, "max_groups": groups}
+
+
+def calibrated(queries: int) -> tuple[str, dict[str, Any]]:
+    return "/collections/digits/calibrate", {"by": "labels", "queries": queries}
 
 
 def repaired(steps: int) -> tuple[str, dict[str, Any]]:
@@ -58,6 +72,8 @@ LIMITS: dict[str, tuple[int, tuple[str, Any], tuple[str, Any]]] = {
     "max_searches": (3, batch(1, 1, 1), batch(1, 1, 1, 1)),
     "max_batch_hits": (30, batch(15, 15), batch(16, 15)),
     "max_generate": (4, ("/generate", {"model": "digits-vae", "n": 4}), ("/generate", {"model": "digits-vae", "n": 5})),
+    "max_groups": (5, duplicates(5), duplicates(6)),
+    "max_calibration_queries": (50, calibrated(50), calibrated(51)),
     "max_denoise_steps": (2, repaired(2), repaired(3)),
 }
 
@@ -75,7 +91,9 @@ def test_every_limit_has_a_test() -> None:
     """Here, or, where it needs more than a request, in another file that names it."""
     limits = {name for name in Settings.model_fields if name.startswith("max_")}
     others = [path.read_text().lower() for path in TESTS.rglob("test_*.py") if path != Path(__file__).resolve()]
-    for name in limits - LIMITS.keys() - {"max_jobs_running"}:
+    below = {"max_jobs_running", "max_search_waiting"}
+    cut = {"max_group_ids"}  # not refused but cut, and said so: test_duplicates_job.py
+    for name in limits - LIMITS.keys() - below - cut:
         assert any(name in text for text in others), name
 
 
@@ -83,7 +101,7 @@ def test_every_limit_has_a_test() -> None:
 def test_what_is_at_a_limit_is_answered_and_what_is_beyond_it_is_told_which(limited: TestClient, name: str) -> None:
     limit, at, beyond = LIMITS[name]
     fine = limited.post(at[0], json=at[1])
-    assert fine.status_code == 200, fine.text
+    assert fine.status_code in (200, 202), fine.text
     refused = limited.post(beyond[0], json=beyond[1])
     assert refused.status_code in (413, 422)
     problem = assert_problem(refused, refused.status_code)
@@ -107,3 +125,21 @@ def test_no_more_jobs_run_than_may(data_dir: Path) -> None:
         become("running", "running", "queued")
         client.delete(f"/jobs/{ids[0]}")
         become("cancelled", "running", "running")
+
+
+def test_no_more_searches_wait_for_a_thread_than_may() -> None:
+    """max_search_waiting: one thread works, one search waits, the next is refused at once; then all is as before."""
+
+    async def crowd() -> None:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = 1
+        go_on = threading.Event()
+        working, waiting = (asyncio.create_task(in_thread(20, 1, go_on.wait, 20)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        with pytest.raises(Overloaded, match=re.escape("the limit is 1 (max_search_waiting)")):
+            await in_thread(20, 1, go_on.wait, 20)
+        go_on.set()
+        assert await working
+        assert await waiting
+        assert await in_thread(20, 1, go_on.wait, 20)
+
+    asyncio.run(crowd())
