@@ -70,9 +70,12 @@ async def _body_of(scope: Scope, receive: Receive) -> bytes:
     """The whole body. Raises `RequestValidationError` where it is not said to be JSON, or there is none."""
     message = await receive()
     body: bytes = message.get("body", b"")
-    while message.get("more_body", False):
-        message = await receive()
-        body += message.get("body", b"")
+    if message.get("more_body", False):
+        parts = [body]
+        while message.get("more_body", False):
+            message = await receive()
+            parts.append(message.get("body", b""))
+        body = b"".join(parts)
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     kind = next((value for name, value in scope["headers"] if name == b"content-type"), b"")

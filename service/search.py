@@ -31,16 +31,23 @@ async def answer(state: Any, body: bytes) -> bytes:
     """The reply to a body of /search. What is short is answered at once, on the event loop; all else by a thread."""
     started = time.perf_counter()
     engine: Engine = state.engine
-    found = _parsed(body)
+    limits = engine.settings
+    if len(body) <= _LIGHT_BODY:
+        found = _parsed(body)
+    else:
+        found = await in_thread(limits.request_timeout_s, limits.max_search_waiting, _parsed, body)
     collection = engine.catalogue.get(found["collection"])
     query = await _encoded(engine, collection, found)
     times = _Times(started, time.perf_counter())
     if query is not None and (short := _glanced(engine, collection, found, query, times)) is not None:
         return _told(state, short)
     request = SearchRequest.model_construct(**{**found, "query": Input.model_construct(**found["query"])})
-    limits = engine.settings
     work = in_thread(limits.request_timeout_s, limits.max_search_waiting, _in_thread, engine, request, query, times)
     return _told(state, await work)
+
+
+_LIGHT_BODY = 1 << 18
+"""Bytes of a body that is parsed on the event loop: a millisecond or two."""
 
 
 def _told(state: Any, answer: Answer) -> bytes:
@@ -153,14 +160,17 @@ def search(engine: Engine, request: SearchRequest) -> Answer:
 
 async def answer_batch(state: Any, body: bytes) -> bytes:
     """The reply to a body of /search/batch."""
-    request = parsed(SearchBatchRequest, body)
     engine: Engine = state.engine
     limits = engine.settings
-    work = in_thread(limits.request_timeout_s, limits.max_search_waiting, search_batch, engine, request.searches)
+    work = in_thread(limits.request_timeout_s, limits.max_search_waiting, _batch_in_thread, engine, body)
     answers = await work
     for found in answers:
         state.metrics.searched(found.collection, found.search_s)
     return f'{{"results":[{",".join(found.json() for found in answers)}]}}'.encode()
+
+
+def _batch_in_thread(engine: Engine, body: bytes) -> list[Answer]:
+    return search_batch(engine, parsed(SearchBatchRequest, body).searches)
 
 
 def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answer]:
