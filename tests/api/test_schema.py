@@ -1,0 +1,223 @@
+"""H12: every operation of the OpenAPI document, with what its schema allows and what it does not: no 5xx, and every
+reply is one that the document tells of. By Schemathesis, in this process, over a copy of the prepared data directory.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+from schemathesis.config import SchemathesisConfig
+from schemathesis.engine import from_schema
+from schemathesis.engine.events import EngineFinished, FatalError, NonFatalError, ScenarioFinished
+from schemathesis.python.asgi import shutdown_lifespans
+
+from service.app import create_app
+from service.errors import MEDIA_TYPE
+from service.examples import DIGIT, QUESTION
+from service.schemas import INPUT_FIELDS
+from service.settings import Settings
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "use_after_free",
+    "problem_shape",
+)
+# Most requests should get past "there is no such collection".
+NAMES = {
+    "collections": ["digits", "python-docs", "vectors", "codes"],
+    "models": ["digits-hash", "digits-vae", "digits-denoise", "docs-hash", "vectors-itq", "vectors-itq:1"],
+    "items": ["digit-0000", "v1", "v2", "c1"],
+    "hex": ["00" * 8, "ff" * 8, "00" * 4, "0123456789abcdef"],
+    "families": ["lsh", "itq", "pca-sign", "binary-autoencoder"],
+    "datasets": ["digits", "lines"],
+}
+WHERE = {
+    "path.collection": "collections",
+    "query.collection": "collections",
+    "body.collection": "collections",
+    "body.searches[*].collection": "collections",
+    "body.search.collection": "collections",
+    "body.data.collection": "collections",
+    "path.reference": "models",
+    "body.model": "models",
+    "path.name": "models",
+    "path.id": "items",
+    "body.ids[*]": "items",
+    "body.query.id": "items",
+    "body.input.id": "items",
+    "body.query.code": "hex",
+    "body.items[*].code": "hex",
+    "body.codes[*]": "hex",
+    "body.near.code": "hex",
+    "body.a.code": "hex",
+    "body.b.code": "hex",
+    "body.inputs[*].code": "hex",
+    "body.family": "families",
+    "body.data.dataset": "datasets",
+}
+
+
+# What an input can be: whatever is drawn is mostly replaced by one of these, since few drawn ones are pictures.
+INPUTS: list[dict[str, Any]] = [
+    {"image": DIGIT},
+    {"text": QUESTION},
+    {"vector": [0.5] * 24},
+    {"vector_b64": base64.b64encode(np.arange(24, dtype="<f4").tobytes()).decode()},
+    {"code": "00" * 8},
+    {"code": "ff" * 4},
+    {"id": "digit-0000"},
+    {"id": "v1"},
+]
+LINES = [b'{"id": "l1", "code": "0123456789abcdef"}', b'{"code": "00"}', b"{}", b"", b'{"id": 1', b"\xff", b"[]"]
+
+
+def with_inputs(value: Any, chance: random.Random) -> Any:
+    """The body with most of its inputs and items replaced by good ones."""
+    if isinstance(value, list):
+        return [with_inputs(part, chance) for part in value]
+    if not isinstance(value, dict):
+        return value
+    if value and set(value) <= {*INPUT_FIELDS, "id", "payload"} and chance.random() < 0.7:
+        rest = {name: value[name] for name in ("id", "payload") if name in value}
+        return {**rest, **chance.choice(INPUTS)} if "payload" in value else dict(chance.choice(INPUTS))
+    return {name: with_inputs(part, chance) for name, part in value.items()}
+
+
+@schemathesis.serializer("application/x-ndjson", "application/x-tar")
+def as_it_is(context: Any, value: Any) -> Any:
+    """A body that is bytes; the example in the document is text."""
+    return (
+        value.encode() if isinstance(value, str) else value if isinstance(value, bytes) else json.dumps(value).encode()
+    )
+
+
+@schemathesis.check
+def problem_shape(ctx: Any, response: Any, case: Any) -> None:
+    """An error is a problem with all its members and nothing else, and no longer than one needs."""
+    if response.status_code < 400:
+        return
+    assert response.headers["content-type"] == [MEDIA_TYPE]
+    body = json.loads(response.content)
+    assert {"type", "title", "status", "detail"} <= set(body) <= {"type", "title", "status", "detail", "errors"}
+    assert body["status"] == response.status_code
+    assert body["type"].startswith("urn:hammingbird:problem:")
+    assert len(response.content) < 6000, "what was sent is not given back"
+
+
+@pytest.fixture
+def application(prepared: Path, tmp_path: Path) -> Iterator[Any]:
+    root = Path(shutil.copytree(prepared, tmp_path / "data"))
+    yield create_app(Settings(data_dir=root))
+    shutdown_lifespans()
+
+
+def run(
+    application: Any, seconds: int, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, str], Counter[str]]:
+    """What went wrong, one example of each kind; and how many requests each operation was sent."""
+    monkeypatch.setenv("SCHEMATHESIS_HOOKS", "")
+    config = SchemathesisConfig.from_dict(
+        {
+            "seed": seed,
+            "max-time": seconds,
+            "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
+            "generation": {"database": "none", "with-security-parameters": False},
+            "dictionaries": {name: {"values": values} for name, values in NAMES.items()},
+            "parameters": {where: {"dictionary": name, "probability": 0.7} for where, name in WHERE.items()},
+            "phases": {
+                "fuzzing": {"generation": {"max-examples": 30}},
+                "stateful": {"generation": {"max-examples": 10}},
+            },
+        }
+    )
+    schema = schemathesis.openapi.from_asgi("/openapi.json", application, config=config)
+
+    @schema.hook
+    def filter_path_parameters(context: Any, path_parameters: dict[str, Any]) -> bool:
+        """What all requests are about stays: of the collections and models, only what was made here is deleted."""
+        operation = context.operation
+        kept = {*NAMES["collections"], *NAMES["models"]}
+        whole = operation is not None and operation.path in ("/collections/{collection}", "/models/{reference}")
+        return not (whole and operation.method == "delete" and kept & set(map(str, path_parameters.values())))
+
+    @schema.hook
+    def map_body(context: Any, body: Any) -> Any:
+        chance = random.Random(repr(body))
+        if isinstance(body, bytes) and chance.random() < 0.5:
+            return b"\n".join(chance.choices(LINES, k=chance.randrange(5)))
+        return with_inputs(body, chance)
+
+    wrong: dict[str, str] = {}
+    sent: Counter[str] = Counter()
+    statuses: dict[str, Counter[int]] = {}
+    for event in from_schema(schema).execute():
+        if isinstance(event, ScenarioFinished):
+            recorder = event.recorder
+            for case_id, interaction in recorder.interactions.items():
+                if interaction.response is not None:
+                    label = recorder.cases[case_id].value.operation.label
+                    statuses.setdefault(label, Counter())[interaction.response.status_code] += 1
+            for node in recorder.cases.values():
+                sent[node.value.operation.label] += 1
+            for case_id, checks in recorder.checks.items():
+                for check in checks:
+                    if check.failure_info is not None:
+                        label = recorder.cases[case_id].value.operation.label
+                        failure = check.failure_info
+                        what = f"{label}: {check.name}: {failure.failure.title}"
+                        wrong.setdefault(what, f"{failure.failure.message}\n{failure.code_sample}"[:2000])
+        elif isinstance(event, NonFatalError | FatalError):
+            wrong.setdefault(
+                f"error: {event!r}"[:300], repr(getattr(event, "value", getattr(event, "exception", "")))[:2000]
+            )
+        elif isinstance(event, EngineFinished):
+            print(f"{sum(sent.values())} requests in {event.running_time:.0f} s, stopped by {event.stop_reason}")  # noqa: T201
+    for label, counts in sorted(statuses.items()):
+        print(label, dict(sorted(counts.items())))  # noqa: T201
+    return wrong, sent
+
+
+def report(wrong: dict[str, str]) -> str:
+    return "\n\n".join(f"## {what}\n{example}" for what, example in wrong.items())
+
+
+@pytest.mark.filterwarnings("default")
+def test_some_seconds_of_every_operation(application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H12, in short; another seed each day, printed."""
+    seed = int(os.environ.get("H12_SEED", random.randrange(2**31)))
+    print(f"H12_SEED={seed}")  # noqa: T201
+    wrong, sent = run(application, 10, seed, monkeypatch)
+    assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
+    assert sum(sent.values()) > 50
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.filterwarnings("default")
+def test_ten_minutes_of_every_operation(application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H12"""
+    seed = int(os.environ.get("H12_SEED", random.randrange(2**31)))
+    seconds = int(os.environ.get("H12_SECONDS", 600))
+    print(f"H12_SEED={seed}")  # noqa: T201
+    wrong, sent = run(application, seconds, seed, monkeypatch)
+    documented = {
+        f"{method.upper()} {path}" for path, methods in application.openapi()["paths"].items() for method in methods
+    }
+    assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
+    assert set(sent) >= documented
