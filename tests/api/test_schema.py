@@ -9,6 +9,7 @@ import json
 import os
 import random
 import shutil
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -46,6 +47,8 @@ NAMES = {
     "hex": ["00" * 8, "ff" * 8, "00" * 4, "0123456789abcdef"],
     "families": ["lsh", "itq", "pca-sign", "binary-autoencoder"],
     "datasets": ["digits", "lines"],
+    "width": [8, 32, 64, 128],
+    "small": [1, 2, 3, 8],
 }
 WHERE = {
     "path.collection": "collections",
@@ -70,33 +73,40 @@ WHERE = {
     "body.inputs[*].code": "hex",
     "body.family": "families",
     "body.data.dataset": "datasets",
+    "body.bits": "width",
+    **{
+        f"body.{name}": "small"
+        for name in ("k", "radius", "limit", "n", "steps", "searches[*].k", "searches[*].radius")
+    },
 }
 
 
 # What an input can be: whatever is drawn is mostly replaced by one of these, since few drawn ones are pictures.
-INPUTS: list[dict[str, Any]] = [
-    {"image": DIGIT},
-    {"text": QUESTION},
-    {"vector": [0.5] * 24},
-    {"vector_b64": base64.b64encode(np.arange(24, dtype="<f4").tobytes()).decode()},
-    {"code": "00" * 8},
-    {"code": "ff" * 4},
-    {"id": "digit-0000"},
-    {"id": "v1"},
-]
+INPUTS: dict[str, list[dict[str, Any]]] = {
+    "dig": [{"image": DIGIT}, {"code": "00" * 8}, {"id": "digit-0000"}],
+    "pyt": [{"text": QUESTION}, {"code": "0f" * 16}],
+    "doc": [{"text": QUESTION}],
+    "vec": [
+        {"vector": [0.5] * 24},
+        {"vector_b64": base64.b64encode(np.ones(24, "<f4").tobytes()).decode()},
+        {"id": "v1"},
+    ],
+}
 LINES = [b'{"id": "l1", "code": "0123456789abcdef"}', b'{"code": "00"}', b"{}", b"", b'{"id": 1', b"\xff", b"[]"]
 
 
-def with_inputs(value: Any, chance: random.Random) -> Any:
-    """The body with most of its inputs and items replaced by good ones."""
+def with_inputs(value: Any, chance: random.Random, of: str = "") -> Any:
+    """The body with most of its inputs and items replaced by good ones. of: the collection or model that is asked."""
     if isinstance(value, list):
-        return [with_inputs(part, chance) for part in value]
+        return [with_inputs(part, chance, of) for part in value]
     if not isinstance(value, dict):
         return value
-    if value and set(value) <= {*INPUT_FIELDS, "id", "payload"} and chance.random() < 0.7:
-        rest = {name: value[name] for name in ("id", "payload") if name in value}
-        return {**rest, **chance.choice(INPUTS)} if "payload" in value else dict(chance.choice(INPUTS))
-    return {name: with_inputs(part, chance) for name, part in value.items()}
+    if value and set(value) <= {*INPUT_FIELDS, "id", "payload"} and chance.random() < 0.8:
+        kind = of[:3] if of[:3] in INPUTS and chance.random() < 0.9 else chance.choice(list(INPUTS))
+        item = {name: value[name] for name in ("id", "payload") if name in value and "payload" in value}
+        return {**item, **chance.choice(INPUTS[kind])}
+    of = next((value[name] for name in ("model", "collection") if isinstance(value.get(name), str)), of)
+    return {name: with_inputs(part, chance, of) for name, part in value.items()}
 
 
 @schemathesis.serializer("application/x-ndjson", "application/x-tar")
@@ -136,10 +146,14 @@ def run(
         {
             "seed": seed,
             "max-time": seconds,
+            "request-timeout": 60,
             "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
             "generation": {"database": "none", "with-security-parameters": False},
             "dictionaries": {name: {"values": values} for name, values in NAMES.items()},
             "parameters": {where: {"dictionary": name, "probability": 0.7} for where, name in WHERE.items()},
+            "suppress-health-check": ["all"],
+            # To delete a job is to cancel it: it can still be looked at.
+            "operations": [{"include-path-regex": "^/jobs", "checks": {"use_after_free": {"enabled": False}}}],
             "phases": {
                 "fuzzing": {"generation": {"max-examples": 30}},
                 "stateful": {"generation": {"max-examples": 10}},
@@ -149,12 +163,14 @@ def run(
     schema = schemathesis.openapi.from_asgi("/openapi.json", application, config=config)
 
     @schema.hook
-    def filter_path_parameters(context: Any, path_parameters: dict[str, Any]) -> bool:
+    def map_path_parameters(context: Any, path_parameters: dict[str, Any] | None) -> dict[str, Any] | None:
         """What all requests are about stays: of the collections and models, only what was made here is deleted."""
+        if path_parameters is None:
+            return None
         operation = context.operation
-        kept = {*NAMES["collections"], *NAMES["models"]}
-        whole = operation is not None and operation.path in ("/collections/{collection}", "/models/{reference}")
-        return not (whole and operation.method == "delete" and kept & set(map(str, path_parameters.values())))
+        whole = operation.method == "delete" and operation.path in ("/collections/{collection}", "/models/{reference}")
+        spared = {*NAMES["collections"], *NAMES["models"]} if whole else set()
+        return {name: "spared" if str(value) in spared else value for name, value in path_parameters.items()}
 
     @schema.hook
     def map_body(context: Any, body: Any) -> Any:
@@ -183,8 +199,9 @@ def run(
                         what = f"{label}: {check.name}: {failure.failure.title}"
                         wrong.setdefault(what, f"{failure.failure.message}\n{failure.code_sample}"[:2000])
         elif isinstance(event, NonFatalError | FatalError):
+            error = event.value if isinstance(event, NonFatalError) else event.exception
             wrong.setdefault(
-                f"error: {event!r}"[:300], repr(getattr(event, "value", getattr(event, "exception", "")))[:2000]
+                f"{type(error).__name__}: {error}"[:300], "".join(traceback.format_exception(error))[-2000:]
             )
         elif isinstance(event, EngineFinished):
             print(f"{sum(sent.values())} requests in {event.running_time:.0f} s, stopped by {event.stop_reason}")  # noqa: T201
