@@ -15,6 +15,7 @@
     ├── NoSuchGeneration        there is no set of codes in the state that the call needs
     ├── DataDirectoryError      the folder cannot be used: held by another process, read-only, not ours
     ├── StoreFull               no space left; nothing of the request was stored
+    ├── StoreBusy               something reads the store for so long that the call cannot be finished
     ├── StoreUnavailable        the disk refused; nothing of the request was acknowledged
     └── StoreDamaged            what is on disk is not what was written
 
@@ -87,6 +88,10 @@ class DataDirectoryError(HammingIndexError):
 
 class StoreFull(HammingIndexError):
     """The disk is full; the whole request was rolled back."""
+
+
+class StoreBusy(HammingIndexError):
+    """Something has been reading the store for long, a training or a backup; what was asked is to be asked again."""
 
 
 class StoreUnavailable(HammingIndexError):

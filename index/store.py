@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from . import filters
-from .errors import StoreDamaged, StoreFull, StoreUnavailable, UnknownCollection
+from .errors import StoreBusy, StoreDamaged, StoreFull, StoreUnavailable, UnknownCollection
 from .migrations import migrate
 from .reader import Reader
 from .records import ModelKey
 from .transaction import Transaction
 
-_SEARCHES_END_S = 30
+_WAIT_S = 30
+_SEARCHES_END_S = 5
+"""A search ends within this; a training on the collection, which reads it as long, does not, and writers wait."""
 _FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 
@@ -67,7 +69,7 @@ class Store:
         self.records_removed = False
         """Whether what is removed is noted, so that a copy of the codes can be brought up to date."""
         with faults(path):
-            self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+            self._writer = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_WAIT_S)
             try:
                 self._writer.execute("PRAGMA journal_mode = WAL")
                 self._writer.execute("PRAGMA synchronous = FULL")
@@ -152,7 +154,7 @@ class Store:
     def compact(self) -> None:
         """Rewrite the file without what was removed, and empty the log beside it.
 
-        The log can be emptied once no search reads what is in it. Raises `StoreUnavailable` where one keeps on.
+        The log can be emptied once no search reads what is in it. Raises `StoreBusy` where something keeps on.
         """
         with faults(self.path):
             if not self._writer.execute("SELECT 1 FROM generations WHERE number = 0").fetchone():
@@ -160,13 +162,18 @@ class Store:
                 self._writer.execute("UPDATE items SET code = x'', seal = 0 WHERE code != x''")
             self._writer.execute("VACUUM")
             deadline = time.monotonic() + _SEARCHES_END_S
-            while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > deadline:
-                    raise StoreUnavailable(
-                        f"collection {self.path.parent.name!r} is rewritten, but something has read the old file for "
-                        f"{_SEARCHES_END_S} s, so its log still holds what was deleted; compact again"
-                    )
-                time.sleep(0.01)
+            self._writer.execute("PRAGMA busy_timeout = 0")  # each attempt would else wait as long as a write does
+            try:
+                while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() > deadline:
+                        raise StoreBusy(
+                            f"collection {self.path.parent.name!r} is rewritten, but something, a training or a "
+                            f"backup, has read the old file for {_SEARCHES_END_S} s, so its log still holds what was "
+                            "deleted; compact again when that has ended"
+                        )
+                    time.sleep(0.01)
+            finally:
+                self._writer.execute(f"PRAGMA busy_timeout = {_WAIT_S * 1000}")
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -196,7 +203,7 @@ class Store:
 
 def _connect_read_only(path: Path) -> sqlite3.Connection:
     uri = f"{path.resolve().as_uri()}?mode=ro"
-    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=30)
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_WAIT_S)
     filters.install(db)
     db.execute("PRAGMA schema_version")  # opens the log beside the file, which may be moved from now on
     return db

@@ -148,6 +148,7 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (index_errors.GenerationChanged, HTTPStatus.CONFLICT, "model-changed", "The collection changed its model"),
     (index_errors.InputsMissing, HTTPStatus.CONFLICT, "inputs-missing", "Items have no kept input"),
     (index_errors.NoSuchGeneration, HTTPStatus.CONFLICT, "no-second-model", "There is no such set of codes"),
+    (index_errors.StoreBusy, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
     (index_errors.StoreFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
     (index_errors.StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The disk refused"),
     (index_errors.StoreDamaged, HTTPStatus.SERVICE_UNAVAILABLE, "store-damaged", "Stored data is damaged"),
