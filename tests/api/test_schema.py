@@ -189,6 +189,8 @@ def run(
                 if interaction.response is not None:
                     label = recorder.cases[case_id].value.operation.label
                     statuses.setdefault(label, Counter())[interaction.response.status_code] += 1
+                    if interaction.response.elapsed > 3:
+                        print(f"{label}: {interaction.response.elapsed:.1f} s")  # noqa: T201
             for node in recorder.cases.values():
                 sent[node.value.operation.label] += 1
             for case_id, checks in recorder.checks.items():
