@@ -147,6 +147,7 @@ def run(
             "seed": seed,
             "max-time": seconds,
             "request-timeout": 60,
+            "max-stream-events": 2,
             "checks": {"enabled": False} | {name: {"enabled": True} for name in CHECKS},
             "generation": {"database": "none", "with-security-parameters": False},
             "dictionaries": {name: {"values": values} for name, values in NAMES.items()},
