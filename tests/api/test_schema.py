@@ -224,7 +224,7 @@ def test_some_seconds_of_every_operation(application: Any, monkeypatch: pytest.M
     print(f"H12_SEED={seed}")  # noqa: T201
     wrong, sent = run(application, 10, seed, monkeypatch)
     assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
-    assert sum(sent.values()) > 50
+    assert sum(sent.values()) >= 20
 
 
 @pytest.mark.slow
