@@ -154,7 +154,10 @@ def run(
             "parameters": {where: {"dictionary": name, "probability": 0.7} for where, name in WHERE.items()},
             "suppress-health-check": ["all"],
             # To delete a job is to cancel it: it can still be looked at.
-            "operations": [{"include-path-regex": "^/jobs", "checks": {"use_after_free": {"enabled": False}}}],
+            "operations": [
+                {"include-path-regex": "^/jobs", "checks": {"use_after_free": {"enabled": False}}},
+                {"include-path-regex": "events$", "request-timeout": 2},
+            ],
             "phases": {
                 "fuzzing": {"generation": {"max-examples": 30}},
                 "stateful": {"generation": {"max-examples": 10}},
