@@ -162,6 +162,10 @@ class Metrics:
         """Note a search of a collection that there is."""
         found = self._searched.get(collection)
         if found is None:
+            alive = self._engine.catalogue.all()
+            for name in [name for name in self._searched if name not in alive]:  # else they would gather for ever
+                if self._searched.pop(name, None) is not None:
+                    self._search.remove(name)
             found = self._searched[collection] = self._search.labels(collection)
         found.observe(seconds)
 

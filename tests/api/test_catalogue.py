@@ -369,3 +369,15 @@ def test_request_ids(client: TestClient) -> None:
     assert client.get("/livez", headers={"x-request-id": "not/mine"}).headers["x-request-id"] != "not/mine"
     ids = {client.get(path).headers["x-request-id"] for path in ("/livez", "/nothing", "/readyz", "/metrics")}
     assert len(ids) == 4
+
+
+def test_the_metrics_forget_collections_that_are_gone(client: TestClient) -> None:
+    """Names that come and go must not gather in memory."""
+    for number in range(4):
+        name = f"passing-{number}"
+        client.post("/collections", json={"name": name, "bits": 64})
+        client.post("/search", json={"collection": name, "query": {"code": "00" * 8}})
+        text = client.get("/metrics").text
+        assert f'hammingbird_search_seconds_count{{collection="{name}"}} 1.0' in text
+        assert sum(f"passing-{earlier}" in text for earlier in range(4)) == 1
+        client.delete(f"/collections/{name}")

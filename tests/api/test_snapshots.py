@@ -134,6 +134,25 @@ def test_a_snapshot_answers_on_another_machine_as_here(
     assert other.post("/collections/digits/snapshots").json()["items"] == 301
 
 
+def test_a_calibration_comes_along(client: TestClient, other: TestClient) -> None:
+    """What a radius means is kept with the collection, and so `target_precision` finds there what it finds here."""
+    job = client.post("/collections/digits/calibrate", json={"by": "labels", "queries": 100}).json()
+    deadline = time.monotonic() + 60
+    while (now := client.get(f"/jobs/{job['id']}").json())["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert now["state"] == "succeeded", now
+    client.post("/collections/digits/snapshots", params={"name": "x"})
+    assert upload(other, client.get("/collections/digits/snapshots/x").content).status_code == 201
+    url = "/collections/digits/calibration"
+    curve = client.get(url).json()
+    assert other.get(url).json() == curve
+    best = max(row["precision_low"] or 0 for row in curve["curve"])
+    search = {"collection": "digits", "query": {"id": "digit-0006"}, "target_precision": best * 0.9}
+    here, there = (one.post("/search", json=search) for one in (client, other))
+    assert (here.status_code, here.json()["hits"]) == (200, there.json()["hits"])
+
+
 def test_what_was_restored_is_there_after_a_restart(made: tuple[dict[str, Any], bytes], tmp_path: Path) -> None:
     with client_of(tmp_path / "data") as client:
         assert upload(client, made[1], collection="copy").status_code == 201
