@@ -182,9 +182,11 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answ
         )
     replies: list[Answer] = []
     hits = 0
+    encoded = _encoded_together(engine, requests)
     for place, request in enumerate(requests):
+        now = time.perf_counter()
         try:
-            replies.append(search(engine, request))
+            replies.append(_in_thread(engine, request, encoded.get(place), _Times(now, now)))
         except (ServiceError, HammingIndexError, ModelsError) as error:
             error.args = (f"search {place}: {error}",)
             if isinstance(error, ServiceError):
@@ -197,6 +199,33 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answ
                 f"{engine.settings.max_batch_hits:,} (max_batch_hits); send fewer searches, or lower limit"
             )
     return replies
+
+
+def _encoded_together(engine: Engine, requests: Sequence[SearchRequest]) -> dict[int, _Query]:
+    """The codes of the inputs that models encode, each model's together, by place.
+
+    What is left out, for whatever reason, is answered alone, or refused, by the search itself.
+    """
+    places: dict[str, list[int]] = {}
+    for place, request in enumerate(requests):
+        if request.query.code is None and request.query.id is None and request.rerank == "none":
+            places.setdefault(request.collection, []).append(place)
+    found: dict[int, _Query] = {}
+    for name, wanted in places.items():
+        items: dict[int, Any] = {}
+        try:
+            collection = engine.catalogue.get(name)
+            entry, model = engine.model_of(collection)
+            for place in wanted:
+                items[place] = decode(requests[place].query, model.input, engine.settings)
+        except (ServiceError, HammingIndexError, ModelsError):
+            continue
+        rows = engine.encoders.of(model).each(list(items.values()))
+        for place, row in zip(items, rows, strict=True):
+            if not isinstance(row, Exception):
+                engine.recent.remember(collection, requests[place].query)
+                found[place] = _Query(pack(row[None])[0], entry.fingerprint)
+    return found
 
 
 def by_code(

@@ -8,19 +8,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi import FastAPI
 from pydantic import ValidationError
 from starlette.testclient import TestClient
-from support import assert_problem
+from support import assert_problem, png
 
 from index import Collection
+from models.data import Dataset
 from service import errors
 from service.app import create_app
 from service.schemas import SearchBatchReply, SearchReply, SearchRequest
 from service.settings import Settings
 from service.shapes import shape_of
 
+SEED = 5
 JSON = {"content-type": "application/json"}
 IDS = ['"quoted"', "back\\slash", "\u0001\n\t", "\u2028 \U0001f600 \u05d0", "</script>", "plain"]
 PAYLOADS: list[dict[str, Any] | None] = [
@@ -66,8 +69,6 @@ def test_the_reply_is_what_its_schema_says(odd: TestClient, options: dict[str, A
     assert json.loads(reply.model_dump_json()) == response.json(), "nothing more, nothing less"
     collection: Collection = odd.app.state.engine.catalogue.get("odd")  # type: ignore[attr-defined]
     shown = {name: value for name, value in options.items() if name not in ("include", "filter")}
-    import numpy as np
-
     page = collection.search(np.array([0, 255], np.uint8), **shown)
     assert [(hit.id, hit.distance) for hit in reply.hits] == [(hit.id, hit.distance) for hit in page.hits]
     if "payload" in options.get("include", ["payload"]):
@@ -194,3 +195,34 @@ def test_a_search_under_a_path_of_a_proxy(data_dir: Path) -> None:
         body = {"collection": "digits", "query": {"code": "00" * 8}}
         assert client.post("/api/search", json=body).status_code == 200
         assert client.post("/search", json=body).status_code == 200
+
+
+def test_a_batch_is_answered_as_one_by_one(shared_client: TestClient, datasets: dict[str, Dataset]) -> None:
+    """Inputs of several models, encoded together, beside codes, ids, reranked and filtered searches."""
+    rng = np.random.default_rng(SEED)
+    searches: list[dict[str, Any]] = []
+    for place in rng.integers(0, 300, 12).tolist():
+        image = png(datasets["digits"].items[place])
+        vector, text = datasets["vectors"].items[place].tolist(), datasets["python-docs"].items[place]
+        searches += [
+            {"collection": "vectors", "query": {"vector": vector}, "k": 3},
+            {"collection": "python-docs", "query": {"text": text}, "k": 4, "rerank": "soft"},
+            {"collection": "python-docs", "query": {"text": text}, "radius": 30, "limit": 5},
+            {
+                "collection": "digits",
+                "query": {"image": png(datasets["digits"].items[place])},
+                "filter": {"label": "3"},
+            },
+            {"collection": "digits", "query": {"id": "digit-0000"}, "k": 2, "include": ["code"]},
+        ]
+    together = shared_client.post("/search/batch", json={"searches": searches})
+    assert together.status_code == 200, together.text
+    for place, (one, found) in enumerate(zip(searches, together.json()["results"], strict=True)):
+        alone = shared_client.post("/search", json=one).json()
+        for reply in (alone, found):
+            del reply["took_ms"]
+        assert found == alone, (SEED, place)
+    searches[1]["query"] = {"vector": [1.0]}
+    assert (
+        "search 1: " in assert_problem(shared_client.post("/search/batch", json={"searches": searches}), 422)["detail"]
+    )
