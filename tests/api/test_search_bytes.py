@@ -210,7 +210,7 @@ def test_a_batch_is_answered_as_one_by_one(shared_client: TestClient, datasets: 
             {"collection": "python-docs", "query": {"text": text}, "radius": 30, "limit": 5},
             {
                 "collection": "digits",
-                "query": {"image": png(datasets["digits"].items[place])},
+                "query": {"image": image},
                 "filter": {"label": "3"},
             },
             {"collection": "digits", "query": {"id": "digit-0000"}, "k": 2, "include": ["code"]},
