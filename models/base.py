@@ -72,6 +72,8 @@ class Model(nn.Module, ABC):
     """Adam's decay rates; games between networks want less momentum."""
     steps: ClassVar[int] = 2000
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
+    encodes_at_once: ClassVar[bool] = False
+    """Whether `encode` is a few matrix products and nothing else, so that its time is known and it cannot hang."""
     registered: ClassVar[dict[str, type[Model]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

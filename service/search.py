@@ -82,7 +82,8 @@ async def _encoded(engine: Engine, collection: Collection, found: Mapping[str, A
         return None
     value = Input.model_construct(**query)
     engine.recent.remember(collection, value)
-    row = await engine.encoders.of(model).logits(decode(value, model.input, engine.settings))
+    encoder, item = engine.encoders.of(model), decode(value, model.input, engine.settings)
+    row = encoder.at_once(item) if encoder.quick else await encoder.logits(item)
     return _Query(pack(row[None])[0], mark)
 
 

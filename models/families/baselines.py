@@ -19,6 +19,7 @@ class LinearHash(Model):
     """Signs of a rotation of the raw input."""
 
     roles = ()
+    encodes_at_once = True
     method: ClassVar[Method]
 
     def __init__(self, input: InputSpec, bits: int, params: FamilyParams) -> None:

@@ -42,6 +42,7 @@ class BinaryAutoencoder(Model):
     Params = BinaryAutoencoderParams
     params: BinaryAutoencoderParams
     steps = 900
+    encodes_at_once = True
     variance: Tensor
 
     def __init__(self, input: InputSpec, bits: int, params: BinaryAutoencoderParams) -> None:

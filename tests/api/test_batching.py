@@ -69,6 +69,9 @@ def small(prepared: Path, tmp_path: Path) -> Iterator[Callable[..., TestClient]]
         root = Path(shutil.copytree(prepared, tmp_path / f"data{len(opened)}"))
         client = TestClient(create_app(Settings(data_dir=root, **settings)), raise_server_exceptions=False)
         opened.append(client.__enter__())
+        engine: Engine = client.app.state.engine  # type: ignore[attr-defined]
+        for encoder in engine.encoders.all():
+            encoder.quick = False  # these are about the queue, which models take that cannot encode at once
         return opened[-1]
 
     yield make
@@ -264,6 +267,36 @@ def test_codes_are_the_same_alone_and_in_any_batch(
             with ThreadPoolExecutor(16) as pool:
                 together = list(pool.map(encoder.logits_now, items))
             assert np.array_equal(np.stack(together) > 0, alone)
+
+
+def test_a_quick_model_encodes_on_the_event_loop(
+    client: TestClient, datasets: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X6: with the same codes; a bad item is refused, a broken one is a 500, and the next are normal."""
+    engine: Engine = client.app.state.engine  # type: ignore[attr-defined]
+    model = model_of(client)
+    encoder = engine.encoders.of(model)
+    assert encoder.quick
+    items = datasets["vectors"].items[:100]
+    wanted = [code.tobytes().hex() for code in engine.encode(model, list(items))]
+    monkeypatch.setattr(encoder, "_ask", None)  # nothing goes through the queue
+    threads: list[int] = []
+    logits = type(model).logits
+
+    def watched(self: Any, items: Sequence[Any]) -> Any:
+        threads.append(threading.get_ident())
+        if items[0][0] == POISON:
+            raise ZeroDivisionError("secret")
+        return logits(self, items)
+
+    monkeypatch.setattr(type(model), "logits", watched)
+    for item, code in zip(items, wanted, strict=True):
+        assert client.post("/search", json=body(item.tolist())).json()["code"] == code
+    assert len(threads) == 100
+    assert len(set(threads)) == 1
+    assert_problem(client.post("/search", json=body([1.0] * 23)), 422, "invalid-input")
+    assert "secret" not in assert_problem(client.post("/search", json=body(vector(1, POISON))), 500)["detail"]
+    assert client.post("/search", json=body(items[0].tolist())).json()["code"] == wanted[0]
 
 
 def test_a_client_that_leaves_makes_room(small: Callable[..., TestClient], monkeypatch: pytest.MonkeyPatch) -> None:
