@@ -30,6 +30,7 @@ from .errors import InvalidQuery
 
 MAX_DEPTH = 16  # levels of $and, $or, $not: people write up to four, and Python and SQLite recurse over them
 MAX_CONDITIONS = 256  # fields asked for: each may be looked up in every item, and SQLite has to plan them all
+MAX_MEMBERS = 4_096  # as it is written, with operators and repetitions: looked at before anything is made of it
 MAX_VALUES = 10_000  # in all $in and $nin: each takes up to two of the 32,766 parameters of a SQLite statement
 MAX_FIELD = 512  # characters of a dotted path, which the SQL repeats; as long as an id may be
 INTEGERS = range(-(2**63), 2**63)  # what SQLite compares exactly; stored ones may be longer and still count exactly
@@ -271,6 +272,9 @@ def _texts(typed: Typed) -> list[str]:
 
 def parse(filter: Mapping[str, Any]) -> Condition:
     """The condition that `filter` states. Raises `InvalidQuery`, which says where in the filter and what to do."""
+    members = _members(filter)
+    rule = f"it has {members:,} members, the limit is {MAX_MEMBERS:,}; use $in, or several searches"
+    _check(members <= MAX_MEMBERS, "filter", rule)
     condition = _filter(filter, "filter", 1)
     leaves = list(condition.leaves())
     rule = f"it has {len(leaves):,} conditions, the limit is {MAX_CONDITIONS}; use $in, or several searches"
@@ -279,6 +283,13 @@ def parse(filter: Mapping[str, Any]) -> Condition:
     rule = f"$in and $nin have {values:,} values in all, the limit is {MAX_VALUES:,}; use several searches"
     _check(values <= MAX_VALUES, "filter", rule)
     return condition
+
+
+def _members(value: Any) -> int:
+    """How many members its objects have in all."""
+    if isinstance(value, Mapping):
+        return len(value) + sum(map(_members, value.values()))
+    return sum(map(_members, value)) if isinstance(value, list) else 0
 
 
 def _filter(value: Any, at: str, depth: int) -> Condition:
@@ -323,6 +334,8 @@ def _operator(name: str, field: str, operand: Any, at: str, depth: int) -> Condi
         return In(field, frozenset([_scalar(operand, at)]))
     if name == "$in":
         _check(isinstance(operand, list), at, "it takes a list; for a single value use $eq or $ne", operand)
+        rule = f"it has {len(operand):,} values, the limit is {MAX_VALUES:,}; use several searches"
+        _check(len(operand) <= MAX_VALUES, at, rule)
         return In(field, frozenset(_scalar(one, f"{at}[{place}]") for place, one in enumerate(operand)))
     way = "to look into an object, write a path with dots, such as 'author.name'"
     _check(name == "$exists", at, f"unknown operator; on a field there are {_ON_FIELDS}; {way}")

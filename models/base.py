@@ -8,6 +8,7 @@ by having the method of a protocol of `capabilities`. Reconstructions and codes 
 from __future__ import annotations
 
 import copy
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,6 +48,8 @@ class Stage:
 MIN_BITS, MAX_BITS = 8, 1024
 BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
 _BATCH = 256
+log = logging.getLogger(__name__)
+
 _NEAR_ZERO = 1e-5
 """A logit this close to zero, against the largest of its item, is computed again in float64 (see `Model.logits`)."""
 
@@ -155,8 +158,10 @@ class Model(nn.Module, ABC):
         # From here on with numpy, which takes a fifth of the time that torch takes for arrays so small.
         out: NDArray[np.float32] = np.concatenate([part.float().cpu().numpy() for part in parts])
         size = np.abs(out)
-        near = (size < _NEAR_ZERO * np.maximum(size.max(axis=1, keepdims=True), 1)).any(axis=1)
+        weak = size < _NEAR_ZERO * np.maximum(size.max(axis=1, keepdims=True), 1)
+        near = weak.any(axis=1)
         if near.any():
+            log.debug("%d weak bits in %d of %d items: settled in float64", weak.sum(), near.sum(), len(x))
             out[near] = self._in_float64().encode(x[torch.from_numpy(near)].double()).float().cpu().numpy()
         if not (finite := np.isfinite(out)).all():
             raise InvalidInput(

@@ -23,6 +23,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 40_000_000
 """Decoded as RGB this is 120 MB; every phone camera's pictures fit."""
 
+_STRIP_PIXELS = 1_000_000
+
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture encoded in `data`, upright, without transparency.
@@ -37,7 +39,11 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
                     f"the image has {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,} "
                     "(max_image_pixels); send it smaller"
                 )
-            return _to_array(ImageOps.exif_transpose(image))
+            image.load()
+            if image.mode in ("P", "PA") and image.palette is None:
+                raise InvalidInput("the image is broken: it has colours by number and no table of them")
+            ImageOps.exif_transpose(image, in_place=True)  # else it makes a copy even of what is upright
+            return _to_array(image)
     except UnidentifiedImageError:
         raise InvalidInput("the bytes are not a PNG, JPEG or WebP image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -59,13 +65,26 @@ def image_size(data: bytes) -> tuple[int, int]:
 
 def _to_array(image: Image.Image) -> Picture:
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit grey, which convert("L") would clip
-        return (np.asarray(image, np.int64) // 257).clip(0, 255).astype(np.uint8)[:, :, None]
+        deep = np.asarray(image)
+        deep = deep if deep.dtype.itemsize == 2 else deep.clip(0, 65_535)
+        return (deep // 257).astype(np.uint8)[:, :, None]
     if image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+        return _on_white(image)
     grey = image.mode in ("1", "L")
     array = np.asarray(image.convert("L" if grey else "RGB"))
     return array[:, :, None] if grey else array
+
+
+def _on_white(image: Image.Image) -> Picture:
+    """A picture with transparent parts as it looks on white; in strips: Pillow takes 4 bytes a pixel at each step."""
+    width, height = image.size
+    out = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height))).convert("RGBA")
+        white = Image.new("RGBA", strip.size, "white")
+        out[top : top + rows] = np.asarray(Image.alpha_composite(white, strip).convert("RGB"))
+    return out
 
 
 def read_image(path: Path) -> Picture:

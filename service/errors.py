@@ -14,6 +14,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from index import errors as index_errors
@@ -233,7 +234,8 @@ def install(app: FastAPI) -> None:
 def reply_to(error: Exception) -> JSONResponse | None:
     """The problem reply that `error` means, or None where it is a defect of the service."""
     if isinstance(error, RequestValidationError):
-        return invalid_body(error.errors())
+        # A place begins with the part of the request that it is in, such as "body" or "query".
+        return invalid_body([{**fault, "loc": fault["loc"][1:]} for fault in error.errors()])
     body = describe_error(error)
     if body is not None:
         if body["status"] >= 500:
@@ -263,8 +265,20 @@ _PLAINER = {
 }
 
 
-_PLACES = frozenset({"body", "query", "path", "header"})
-"""What the location of a fault begins with. A field may have one of these names too, further on."""
+_MOST_FAULTS = 1_000
+"""A body may have hundreds of thousands, each an object of its own, and twenty are told."""
+
+
+def faults_of(error: ValidationError) -> Sequence[Any]:
+    """What pydantic found wrong, without what it saw; one fault for all where they are too many to be told."""
+    if error.error_count() > _MOST_FAULTS:
+        return [{"type": "value_error", "loc": (), "msg": f"{error.error_count():,} fields are unknown or wrong"}]
+    return error.errors(include_url=False, include_input=False, include_context=False)
+
+
+def refused_body(error: ValidationError) -> RequestValidationError:
+    """What a route that parses its body itself raises where the body fails its schema."""
+    return RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults_of(error)])
 
 
 def invalid_body(faults: Sequence[Any]) -> JSONResponse:
@@ -280,10 +294,7 @@ def plainly(faults: Sequence[Any]) -> tuple[str, list[tuple[str, str]]]:
         if fault["type"] == "json_invalid":
             errors.append(("", "not valid JSON"))
             continue
-        where = list(fault["loc"])
-        if where and where[0] in _PLACES:
-            del where[0]
-        errors.append((pointer(*where), _PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))))
+        errors.append((pointer(*fault["loc"]), _PLAINER.get(fault["type"], fault["msg"].removeprefix("Value error, "))))
     first = f"{errors[0][0] or 'the body'}: {errors[0][1]}" if errors else "the body is not valid"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return first + more, errors

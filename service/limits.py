@@ -47,16 +47,21 @@ class BodyLimits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        declared = given = b""
+        declared = given = encoding = b""
         for name, value in scope["headers"]:
             if name == b"content-length":
                 declared = declared or value
             elif name == b"content-type":
                 given = given or value  # of several the first counts, here as for whoever reads the body
+            elif name == b"content-encoding":
+                encoding = value
         rest = _UNSIZED.get(scope["path"], ("", ""))[1]
         streamed = _is_unsized(scope, given)
         if not streamed and declared.isdigit() and int(declared) > self._most:
             await self._too_large(scope, receive, send)
+            return
+        if encoding and encoding.strip().lower() != b"identity":
+            await self._encoded(scope, receive, send)
             return
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._timeout
@@ -106,6 +111,17 @@ class BodyLimits:
         else:
             detail = f"the body had not arrived after {limit}; send less, or faster"
         reply = problem(408, "body-timeout", "The body came too slowly", detail, headers={"connection": "close"})
+        await reply(scope, receive, send)
+
+    async def _encoded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A few kilobytes can stand for gigabytes, so nothing compressed is taken."""
+        reply = problem(
+            415,
+            "unsupported-media-type",
+            "The body's type is not taken here",
+            "the body has a Content-Encoding; send it as it is, without compression",
+            headers={"accept-encoding": "identity", "connection": "close"},
+        )
         await reply(scope, receive, send)
 
     async def _too_large(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import errors
+from .plain_json import check_members, check_repeats, members_of
 
 Handler = Callable[[Any, bytes], Awaitable[bytes]]
 """From the application's state and a body of JSON to a reply of JSON."""
@@ -38,7 +39,9 @@ class RawRoute(APIRoute):
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Raises what the handler raises."""
         body = await _body_of(scope, receive)
-        reply = await self._handler(scope["app"].state, body)
+        state = scope["app"].state
+        check_members(body, state.engine.settings.max_members, "max_members")
+        reply = await self._handler(state, body)
         headers = [(b"content-length", b"%d" % len(reply)), (b"content-type", _JSON)]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": reply})
@@ -92,15 +95,11 @@ def _is_json(kind: bytes) -> bool:
     return main == b"application" and (sub == b"json" or sub.endswith(b"+json"))
 
 
-def refusal(error: ValidationError) -> RequestValidationError:
-    """What a body that fails its schema is answered with."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return RequestValidationError([{**fault, "loc": ("body", *fault["loc"])} for fault in faults])
-
-
 def parsed(kind: type[Body], body: bytes) -> Body:
-    """`body` as `kind`. Raises `RequestValidationError`."""
+    """`body` as `kind`. Raises `RequestValidationError`, and `InvalidRequest` where a name comes twice in it."""
     try:
-        return kind.model_validate_json(body)
+        value = kind.model_validate_json(body)
     except ValidationError as error:
-        raise refusal(error) from None
+        raise errors.refused_body(error) from None
+    check_repeats(body, members_of(value))
+    return value

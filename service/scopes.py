@@ -11,6 +11,8 @@ from typing import Literal, get_args
 
 from starlette.routing import compile_path
 
+from . import paths as _paths  # noqa: F401  knows {id:text}
+
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """From the least to the most."""
@@ -34,7 +36,7 @@ NEEDED: Mapping[str, Scope] = {
     "GET /collections/{collection}/calibration": "read",
     "GET /collections/{collection}/health": "read",
     "GET /collections/{collection}/items": "read",
-    "GET /collections/{collection}/items/{id:path}": "read",
+    "GET /collections/{collection}/items/{id:text}": "read",
     "GET /collections/{collection}/snapshots": "read",
     "GET /families": "read",
     "GET /jobs": "read",
@@ -53,7 +55,7 @@ NEEDED: Mapping[str, Scope] = {
     "POST /search": "read",
     "POST /search/batch": "read",
     # What changes items. An ingest that names a model may also make the collection that it fills.
-    "DELETE /collections/{collection}/items/{id:path}": "write",
+    "DELETE /collections/{collection}/items/{id:text}": "write",
     "POST /collections/{collection}/delete": "write",
     "POST /ingest": "write",
     # What makes, changes, ends or carries away collections, models and jobs, or keeps the machine busy for long.
@@ -95,7 +97,6 @@ class Scopes:
         self._patterns = [
             (method, compile_path(path)[0], scope)
             for (method, path), scope in ((_split(line), scope) for line, scope in NEEDED.items())
-            if "{" in path
         ]
 
     def needed(self, method: str, path: str) -> Scope | None:
@@ -104,6 +105,8 @@ class Scopes:
         try:
             return self._fixed[method, path]
         except KeyError:
+            # Those without a parameter are among the patterns too: to the router, "/train" is also "/train" and a line
+            # break.
             found = [scope for verb, pattern, scope in self._patterns if verb == method and pattern.match(path)]
             return max(found, key=SCOPES.index, default=SCOPES[0])
 

@@ -19,6 +19,7 @@ from .codecs import decode
 from .deadlines import in_thread
 from .engine import Engine
 from .errors import InvalidRequest, ServiceError, TooLarge, pointer
+from .plain_json import check_repeats, members_of
 from .rawroute import parsed
 from .schemas import Input, SearchBatchRequest, SearchOptions, SearchRequest
 from .shapes import shape_of
@@ -103,7 +104,7 @@ def _in_thread(engine: Engine, request: SearchRequest, query: _Query | None, tim
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    """The members of a `SearchRequest` that were given. Raises `RequestValidationError`."""
+    """The members of a `SearchRequest` that were given. Raises `RequestValidationError`, `InvalidRequest`."""
     try:
         found = _shape(body)
     except ValidationError:
@@ -111,7 +112,8 @@ def _parsed(body: bytes) -> dict[str, Any]:
     two = found.get("radius") is not None and found.get("target_precision") is not None
     if not found or two or sum(value is not None for value in found["query"].values()) != 1:
         request = parsed(SearchRequest, body)  # which says what is wrong, or that nothing is
-        found = request.model_dump(exclude_unset=True)
+        return request.model_dump(exclude_unset=True)
+    check_repeats(body, members_of(found))
     return found
 
 

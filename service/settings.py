@@ -73,6 +73,17 @@ class Settings(BaseSettings):
         description="room to be left on the disk: below it nothing is added (507) and searches go on; twice the "
         "largest body, so that what is in flight still fits, and so does what gives room back",
     )
+    max_members: int = Field(
+        50_000,
+        ge=1,
+        description="names of members in one JSON body; each becomes objects and perhaps a fault to be told, so a "
+        "megabyte of them would take seconds",
+    )
+    max_ingest_members: int = Field(
+        250_000,
+        ge=1,
+        description="the same of a body of items, which have payloads: 10,000 of them with 20 fields each",
+    )
     max_items: int = Field(
         10_000, ge=1, le=10_000, description="items in one request; keeps a batch's tensors below a gigabyte"
     )
@@ -159,6 +170,12 @@ class Settings(BaseSettings):
         ge=0,
         description="least time between two examinations of a collection for the metrics, when it has changed; one "
         "takes a second of one core for a million items",
+    )
+    max_connections: int = Field(
+        500,
+        ge=2,
+        description="connections at once; beyond them requests are answered with 503 until some close. Each takes one "
+        "of the 1,024 files that a process may usually have open",
     )
     shutdown_grace_s: int = Field(30, ge=1, description="time in which requests in flight are finished at a stop")
 

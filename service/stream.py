@@ -22,7 +22,8 @@ from models.errors import ModelsError
 from . import ingest as ingesting
 from .codecs import share_of_request
 from .engine import Engine
-from .errors import InvalidRequest, NoRoom, Stopped, TooLarge, plainly, pointer, short
+from .errors import InvalidRequest, NoRoom, Stopped, TooLarge, faults_of, plainly, pointer, short
+from .plain_json import check_members, check_repeats, members_of
 from .schemas import MOST, DuplicateItem, IngestItem, IngestReply, ItemError, ModelInfo
 from .twofold import again
 
@@ -163,8 +164,10 @@ class LineIngest:
         try:
             parsed = [_CODE_LINE.validate_json(line) for line in lines]
             codes = [line["code"] for line in parsed]
+            for line, found in zip(lines, parsed, strict=True):
+                check_repeats(line, len(found))
             data = bytes.fromhex("".join(codes))
-        except (ValidationError, KeyError, ValueError):
+        except (ValidationError, KeyError, ValueError, InvalidRequest):
             return False
         if len(data) != size * len(codes) or any(len(code) != 2 * size for code in codes):
             return False
@@ -188,10 +191,13 @@ class LineIngest:
             if not line.strip():
                 continue
             try:
-                items.append(IngestItem.model_validate_json(line))
+                check_members(line, self._engine.settings.max_members, "max_members")
+                item = IngestItem.model_validate_json(line)
+                check_repeats(line, members_of(item))
+                items.append(item)
                 places.append(place)
-            except ValidationError as error:
-                detail = _fault(error)
+            except (ValidationError, TooLarge, InvalidRequest) as error:
+                detail = _fault(error) if isinstance(error, ValidationError) else str(error)
                 if not self._skip_bad:
                     refused = place, detail
                     break  # what came before it is stored first
@@ -289,5 +295,4 @@ class LineIngest:
 
 def _fault(error: ValidationError) -> str:
     """What is wrong with a line."""
-    faults = error.errors(include_url=False, include_input=False, include_context=False)
-    return plainly(faults)[0].removeprefix("the body: ")
+    return plainly(faults_of(error))[0].removeprefix("the body: ")

@@ -161,6 +161,7 @@ def _serve(settings: Settings, children: list[subprocess.Popen[bytes]]) -> int:
         log_config=None,
         access_log=False,
         server_header=False,
+        limit_concurrency=settings.max_connections,
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = Server(config)

@@ -12,11 +12,12 @@ from .. import calibration as calibrating
 from ..calibrating import codes_of
 from ..dependencies import EngineDep, RunnerDep
 from ..errors import InvalidRequest, pointer
+from ..plain_json import JsonRoute
 from ..schemas import Job, ModelInfo
 from ..schemas.calibration import CalibrateRequest, Calibration
 from ..work.calibrate import Calibrate
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=JsonRoute)
 
 _EXAMPLES = {
     "by labels": {"value": {"by": "labels", "field": "label"}},

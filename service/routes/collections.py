@@ -8,8 +8,10 @@ from fastapi import APIRouter, Body, Query, Response
 
 from index import Collection, Item, ModelKey
 
+from .. import paths as _paths  # noqa: F401  knows {id:text}
 from ..codecs import kept_output
 from ..dependencies import EngineDep
+from ..plain_json import JsonRoute
 from ..schemas import (
     CollectionInfo,
     CollectionList,
@@ -25,7 +27,7 @@ from ..schemas import (
 )
 from ..schemas.generations import GenerationInfo
 
-router = APIRouter(prefix="/collections", tags=["collections"])
+router = APIRouter(prefix="/collections", tags=["collections"], route_class=JsonRoute)
 
 
 def collection_info(collection: Collection) -> CollectionInfo:
@@ -126,13 +128,13 @@ def items(
     return ItemList(items=page, cursor=None)
 
 
-@router.get("/{collection}/items/{id:path}")
+@router.get("/{collection}/items/{id:text}")
 def item(collection: str, id: str, engine: EngineDep) -> StoredItem:
     """One item, with its input where inputs are kept."""
     return _stored(engine.catalogue.get(collection).get(id))
 
 
-@router.delete("/{collection}/items/{id:path}")
+@router.delete("/{collection}/items/{id:text}")
 def delete_item(collection: str, id: str, engine: EngineDep) -> DeleteReply:
     """Delete one item."""
     found = engine.catalogue.get(collection)

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Header, Response
 from .. import coding, create
 from ..dependencies import EngineDep
 from ..examples import DIGIT
+from ..plain_json import JsonRoute
 from ..schemas import (
     DecodeReply,
     DecodeRequest,
@@ -25,7 +26,7 @@ from ..schemas import (
     ScoreRequest,
 )
 
-router = APIRouter(tags=["models at work"])
+router = APIRouter(tags=["models at work"], route_class=JsonRoute)
 
 
 _SHEET: dict[int | str, dict[str, Any]] = {

@@ -13,11 +13,12 @@ from fastapi.responses import StreamingResponse
 from ..dependencies import EngineDep, RunnerDep
 from ..errors import InvalidRequest, pointer
 from ..limits import STREAMED
+from ..plain_json import JsonRoute
 from ..schemas import Job
 from ..schemas.duplicates import DuplicatesRequest
 from ..work.duplicates import Duplicates, open_groups
 
-router = APIRouter()
+router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/collections/{collection}/duplicates", status_code=202, tags=["collections"])

@@ -10,12 +10,13 @@ from index import Collection, Generation
 
 from ..dependencies import EngineDep, RunnerDep
 from ..engine import Engine
+from ..plain_json import JsonRoute
 from ..schemas import CollectionInfo, Job
 from ..schemas.generations import ReencodeRequest
 from ..work import reencode as work
 from .collections import collection_info
 
-router = APIRouter(prefix="/collections", tags=["models of collections"])
+router = APIRouter(prefix="/collections", tags=["models of collections"], route_class=JsonRoute)
 
 
 @router.post("/{collection}/reencode", status_code=202)

@@ -16,9 +16,10 @@ from index import Screen
 from .. import ingest as ingesting
 from ..dependencies import EngineDep
 from ..engine import Engine
-from ..errors import InvalidRequest, UnsupportedMedia, pointer
+from ..errors import InvalidRequest, UnsupportedMedia, pointer, short
 from ..examples import DIGIT
 from ..limits import STREAMED, media_type
+from ..plain_json import check_members
 from ..rawroute import parsed
 from ..schemas import IngestReply, IngestRequest
 from ..stream import BYTE_ORDER_MARK, LineIngest
@@ -171,6 +172,7 @@ async def _from_lines(
 
 
 def _from_json(engine: Engine, body: bytes, how: _How) -> IngestReply:
+    check_members(body, engine.settings.max_ingest_members, "max_ingest_members")
     asked = parsed(IngestRequest, body.removeprefix(BYTE_ORDER_MARK))
     return ingesting.ingest(
         engine,
@@ -192,7 +194,7 @@ async def _from_form(request: Request, engine: Engine, how: _How) -> IngestReply
         files = [value for value in form.getlist("files") if isinstance(value, UploadFile)]
         if not files:
             raise InvalidRequest("a form needs at least one file in the field files")
-        uploads = [ingesting.Upload(file.filename or "", await file.read()) for file in files]
+        uploads = [ingesting.Upload(_name_of(file), await file.read()) for file in files]
     finally:
         await form.close()
     parts = [collection.encode(), (model or "").encode()]
@@ -207,3 +209,14 @@ async def _from_form(request: Request, engine: Engine, how: _How) -> IngestReply
         screen=how.screen,
         key=how.sealed(parts),
     )
+
+
+def _name_of(file: UploadFile) -> str:
+    """The name of an uploaded file. Raises `InvalidRequest` where it is not UTF-8, which Starlette reads as Latin-1."""
+    try:
+        for _, value in file.headers.raw:
+            value.decode()
+    except UnicodeDecodeError:
+        name = short(file.filename or "")
+        raise InvalidRequest(f"the name of a file, perhaps {name!r}, is not UTF-8; send it in UTF-8") from None
+    return file.filename or ""

@@ -18,10 +18,11 @@ from models.registry import check_name
 from .. import training
 from ..dependencies import EngineDep, RunnerDep
 from ..jobs import ENDED
+from ..plain_json import JsonRoute
 from ..schemas import Job, JobList, TrainRequest
 from ..work.train import Train
 
-router = APIRouter(tags=["jobs"])
+router = APIRouter(tags=["jobs"], route_class=JsonRoute)
 
 _POLL_S = 0.2
 _EXAMPLE = {"name": "my-hash", "family": "binary-autoencoder", "bits": 64, "data": {"dataset": "digits"}, "seed": 0}

@@ -14,9 +14,10 @@ from models.train import TrainConfig
 
 from ..dependencies import EngineDep
 from ..engine import Engine
+from ..plain_json import JsonRoute
 from ..schemas import AliasRequest, DamagedInfo, FamilyInfo, FamilyList, ModelCard, ModelList
 
-router = APIRouter(tags=["models"])
+router = APIRouter(tags=["models"], route_class=JsonRoute)
 
 
 def model_card(entry: Entry, *, whole: bool = False) -> ModelCard:

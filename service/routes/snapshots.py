@@ -15,6 +15,7 @@ from ..dependencies import EngineDep
 from ..engine import Engine
 from ..errors import Stopped, TooLarge, UnsupportedMedia
 from ..limits import ARCHIVE, media_type
+from ..plain_json import JsonRoute
 from ..restore import Restored, restore
 from ..schemas.base import ModelInfo
 from ..schemas.catalogue import DamagedInfo
@@ -22,7 +23,7 @@ from ..schemas.snapshots import RestoredModelInfo, RestoreReply, RestoreRequest,
 from ..snapshots import Written
 from .collections import collection_info
 
-router = APIRouter(tags=["snapshots"])
+router = APIRouter(tags=["snapshots"], route_class=JsonRoute)
 
 _FILE: dict[str, Any] = {"schema": {"type": "string", "format": "binary"}}
 _UPLOAD: dict[str, Any] = {

@@ -13,6 +13,8 @@ from support import assert_problem
 
 from service import errors
 from service.app import create_app
+from service.plain_json import JsonRoute
+from service.rawroute import RawRoute
 from service.settings import Settings
 
 MARK = "secret-marker-7f3a"
@@ -240,6 +242,17 @@ def test_subclasses_stand_before_their_bases_in_the_table() -> None:
     kinds = [row[0] for row in errors.TABLE]
     for at, kind in enumerate(kinds):
         assert not any(issubclass(later, kind) for later in kinds[at + 1 :]), kind
+
+
+def test_every_route_reads_json_in_one_way(data_dir: Any) -> None:
+    """H3: give the router of a new route `route_class=JsonRoute`, or let it parse its body by `rawroute.parsed`."""
+    app = create_app(Settings(data_dir=data_dir))
+    try:
+        for route in leaves(app.routes):
+            assert route.body_field is None or isinstance(route, JsonRoute | RawRoute), route.path
+    finally:
+        app.state.runner.close()
+        app.state.engine.close()
 
 
 def test_every_route_is_documented_with_examples_and_problems(documented: dict[str, Any], data_dir: Any) -> None:

@@ -403,7 +403,7 @@ REFUSED: list[tuple[Any, str, str]] = [
     (nested(MAX_DEPTH + 1), "filter" + ".$not" * MAX_DEPTH + ": ", f"level {MAX_DEPTH + 1} of"),
     ({"a": {"$not": nested(MAX_DEPTH)}}, "filter.a" + ".$not" * MAX_DEPTH + ": ", "the limit"),
     (many(MAX_CONDITIONS + 1), "filter: ", "257 conditions, the limit is 256; use $in"),
-    ({"a": {"$in": list(range(MAX_VALUES + 1))}}, "filter: ", "10,001 values in all, the limit is 10,000"),
+    ({"a": {"$in": list(range(MAX_VALUES + 1))}}, "filter.a.$in: ", "10,001 values, the limit is 10,000"),
     ({"a": {"$in": list(range(6000))}, "b": {"$nin": list(range(6000))}}, "filter: ", "12,000 values in all"),
 ]  # fmt: skip
 
