@@ -96,9 +96,10 @@ def asked(served: Served, document: dict[str, object], hostile: str) -> int:
         ("model", "/generate"),
         ("name", "/train"),
     ):
+        if field == "name" and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", hostile):
+            continue  # a good name for a model, which would be trained
         reply = served.post(route, {**BODIES[route], field: hostile})
-        good = field == "name" and re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,62}", hostile)
-        assert good or reply.status_code in (404, 422), (route, hostile, reply.text)
+        assert reply.status_code in (404, 422), (route, hostile, reply.text)
         count += 1
     for value in ({"name": hostile, "bits": 64}, {"name": "new", "model": hostile}):
         reply = served.post("/collections", value)
@@ -167,7 +168,18 @@ def test_only_the_data_directory_is_opened(prepared: Path, tmp_path: Path) -> No
     )
     # What Python, its libraries and the C library look up for themselves, none of which a name could lead to.
     code = Path(service.__file__).resolve().parent.parent
-    own = (sys.prefix, sys.base_prefix, str(code), "/proc/", "/sys/", "/dev/", "/usr/", "/lib", "/etc/ld.so")
+    own = (
+        sys.prefix,
+        sys.base_prefix,
+        str(code),
+        "/proc/",
+        "/sys/",
+        "/dev/",
+        "/usr/",
+        "/lib",
+        "/etc/ld.so",
+        "/etc/localtime",
+    )
     outside = [path for path in paths if path.startswith("/") and not path.startswith((str(root), *own))]
     assert not outside, outside[:20]
     named = [path for path in paths if path.startswith(str(root))]
