@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import InvalidQuery
+from .items import members
 
 MAX_DEPTH = 16  # levels of $and, $or, $not: people write up to four, and Python and SQLite recurse over them
 MAX_CONDITIONS = 256  # fields asked for: each may be looked up in every item, and SQLite has to plan them all
@@ -272,9 +273,8 @@ def _texts(typed: Typed) -> list[str]:
 
 def parse(filter: Mapping[str, Any]) -> Condition:
     """The condition that `filter` states. Raises `InvalidQuery`, which says where in the filter and what to do."""
-    members = _members(filter)
-    rule = f"it has {members:,} members, the limit is {MAX_MEMBERS:,}; use $in, or several searches"
-    _check(members <= MAX_MEMBERS, "filter", rule)
+    rule = f"it has more than {MAX_MEMBERS:,} members; use $in, or several searches"
+    _check(members(filter) <= MAX_MEMBERS, "filter", rule)
     condition = _filter(filter, "filter", 1)
     leaves = list(condition.leaves())
     rule = f"it has {len(leaves):,} conditions, the limit is {MAX_CONDITIONS}; use $in, or several searches"
@@ -283,13 +283,6 @@ def parse(filter: Mapping[str, Any]) -> Condition:
     rule = f"$in and $nin have {values:,} values in all, the limit is {MAX_VALUES:,}; use several searches"
     _check(values <= MAX_VALUES, "filter", rule)
     return condition
-
-
-def _members(value: Any) -> int:
-    """How many members its objects have in all."""
-    if isinstance(value, Mapping):
-        return len(value) + sum(map(_members, value.values()))
-    return sum(map(_members, value)) if isinstance(value, list) else 0
 
 
 def _filter(value: Any, at: str, depth: int) -> Condition:

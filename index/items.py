@@ -85,3 +85,10 @@ def new_id() -> str:
     value = ms << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | secrets.randbits(62)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def members(value: Any) -> int:
+    """How many members the objects in a JSON value have in all."""
+    if isinstance(value, Mapping):
+        return len(value) + sum(map(members, value.values()))
+    return sum(map(members, value)) if isinstance(value, list) else 0
