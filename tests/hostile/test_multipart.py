@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import assert_problem, server
+from support import assert_problem
 from wire import Served
 
 END = b"--x--\r\n"
@@ -25,17 +24,10 @@ COLLECTION = part("collection", b"codes")
 TEXTS = part("collection", b"python-docs")
 
 
-@pytest.fixture(scope="module")
-def forms(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Path]]:
-    """A service whose temporary files lie where they can be seen, and that place."""
-    import shutil
-
-    root = tmp_path_factory.mktemp("forms")
-    (root / "temporary").mkdir()
-    data = Path(shutil.copytree(prepared, root / "data"))
-    settings = {"HAMMINGBIRD_MAX_BODY_BYTES": "20000000", "HAMMINGBIRD_BODY_TIMEOUT_S": "2"}
-    with server(data, **settings, TMPDIR=str(root / "temporary")) as (url, process):
-        yield Served(int(url.rsplit(":", 1)[1]), process.pid, data), root / "temporary"
+@pytest.fixture
+def forms(served: Served) -> tuple[Served, Path]:
+    """The service, and where its temporary files can be seen."""
+    return served, served.root.parent / "temporary"
 
 
 def refused(
