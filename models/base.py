@@ -12,6 +12,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -134,7 +135,8 @@ class Model(nn.Module, ABC):
 
     @property
     def device(self) -> torch.device:
-        return next(iter(self.state_dict().values())).device
+        """Where the weights are. All are in one place, so the first tells; asked for with every item encoded."""
+        return next(chain(self.parameters(), self.buffers())).device
 
     @torch.inference_mode()
     def logits(self, items: Items) -> NDArray[np.float32]:

@@ -131,6 +131,7 @@ class Metrics:
             registry=self.registry,
         )
         self._searched: dict[str, Histogram] = {}
+        self._encoded: dict[str, tuple[Histogram, Histogram, Histogram]] = {}
         self._items = Gauge("hammingbird_items", "Stored items.", ["collection"], registry=self.registry)
         self._models = Gauge("hammingbird_models", "Model versions in the registry.", registry=self.registry)
         self.in_flight = 0
@@ -152,11 +153,20 @@ class Metrics:
 
     def encoded(self, name: str, items: int, queued: Sequence[float], took: float) -> None:
         """Note a batch: see `batching.Timings`."""
-        waits = self._queue.labels(name)
+        found = self._encoded.get(name)
+        if found is None:
+            alive = {entry.reference for entry in self._engine.registry.list()}
+            for gone in [known for known in self._encoded if known not in alive]:  # else they would gather for ever
+                if self._encoded.pop(gone, None) is not None:
+                    for histogram in (self._queue, self._encode, self._batch):
+                        histogram.remove(gone)
+            found = self._queue.labels(name), self._encode.labels(name), self._batch.labels(name)
+            self._encoded[name] = found
+        waits, encode, batch = found
         for wait in queued:
             waits.observe(wait)
-        self._encode.labels(name).observe(took)
-        self._batch.labels(name).observe(items)
+        encode.observe(took)
+        batch.observe(items)
 
     def searched(self, collection: str, seconds: float) -> None:
         """Note a search of a collection that there is."""

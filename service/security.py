@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -35,7 +36,7 @@ def secure(app: FastAPI, keys: KeyRing) -> None:
     without = sorted(routes_of(app) - PUBLIC - NEEDED.keys())
     if without:
         raise AssertionError(f"say in service/scopes.py what a key must be allowed for: {', '.join(without)}")
-    needed = {line.replace(":path}", "}"): scope for line, scope in NEEDED.items()}
+    needed = {re.sub(r":\w+}", "}", line): scope for line, scope in NEEDED.items()}
     make = app.openapi
 
     def openapi() -> dict[str, Any]:
