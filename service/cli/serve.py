@@ -121,8 +121,10 @@ def _end_at_a_signal(children: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _serve(settings: Settings, children: list[subprocess.Popen[bytes]]) -> int:
     """Serve until told to stop; returns the exit code."""
+    from ..heap import limit_arenas
     from ..opening import Opening
 
+    limit_arenas()
     opening = Opening(settings)  # goes on beside the imports
 
     import torch
