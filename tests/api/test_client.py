@@ -167,6 +167,7 @@ def test_errors_are_problems(api: Api) -> None:
     assert isinstance(api.delete_model("digits-hash"), m.Problem), "a collection uses it"
 
 
+@pytest.mark.slow
 def test_a_training(api: Api) -> None:
     m = api.models
     data = m.TrainData(dataset="digits")

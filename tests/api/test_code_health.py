@@ -128,6 +128,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[CodeProfile, Any,
     return CodeProfile.from_dict(stored, 64), load_model(folder), digits, order[len(order) // 2 :]
 
 
+@pytest.mark.slow
 def test_unseen_digits_are_no_drift_and_other_pictures_are(
     trained: tuple[CodeProfile, Any, Dataset, np.ndarray[Any, Any]],
 ) -> None:

@@ -222,10 +222,10 @@ def report(wrong: dict[str, str]) -> str:
 
 @pytest.mark.filterwarnings("default")
 def test_some_seconds_of_every_operation(application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """H12, in short; another seed each day, printed."""
-    seed = int(os.environ.get("H12_SEED", random.randrange(2**31)))
+    """H12, in short, with one seed; the long one takes another each time."""
+    seed = int(os.environ.get("H12_SEED", "7"))
     print(f"H12_SEED={seed}")  # noqa: T201
-    wrong, sent = run(application, 10, seed, monkeypatch)
+    wrong, sent = run(application, 6, seed, monkeypatch)
     assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
     assert sum(sent.values()) >= 20
 

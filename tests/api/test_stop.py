@@ -211,10 +211,8 @@ def test_a_second_interrupt_cuts_it_short(tmp_path: Path) -> None:
         client.socket.close()
 
 
-@pytest.mark.parametrize(
-    "stage",
-    ["opening", *(pytest.param(stage, marks=pytest.mark.slow) for stage in ("importing", "warm-up"))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["opening", "importing", "warm-up"])
 def test_a_term_before_it_serves_ends_it_at_once(root: Path, tmp_path: Path, stage: str) -> None:
     """X5: and nothing is left: not the lock, nor the process that compiles."""
     log = tmp_path / "log"

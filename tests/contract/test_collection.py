@@ -250,7 +250,7 @@ class CollectionMachine(RuleBasedStateMachine):
 
 
 TestCollectionMachine = CollectionMachine.TestCase
-TestCollectionMachine.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+TestCollectionMachine.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 
 
 def test_a_filter_means_the_same_before_and_after_it_is_known(tmp_path: Path) -> None:
