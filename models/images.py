@@ -48,7 +48,7 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Picture:
         raise InvalidInput("the bytes are not a PNG, JPEG or WebP image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputTooLarge(
-            f"the image is far beyond {max_pixels:,} pixels (max_image_pixels); send it smaller"
+            f"the image has far more pixels than the limit of {max_pixels:,} (max_image_pixels); send it smaller"
         ) from None
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow raises for broken files
         raise InvalidInput(f"the image is broken: {error}") from None
