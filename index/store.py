@@ -46,7 +46,7 @@ def faults(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", None)
         primary = code & 0xFF if code is not None else None
-        if primary == sqlite3.SQLITE_CANTOPEN and not path.exists():  # its folder has another name by now, to be deleted
+        if primary == sqlite3.SQLITE_CANTOPEN and not path.exists():  # its folder has another name, to be deleted
             raise UnknownCollection(f"collection {path.parent.name!r} has just been deleted") from None
         if primary in _FULL or code in _FULL:
             raise StoreFull(
