@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from . import views
 from .errors import ArtefactDamaged, DataError, InvalidInput
 from .preprocessing import InputSpec, whole
 from .readers import Items
@@ -164,6 +165,10 @@ class AudioInput(InputSpec):
 
     def to_tensor(self, data: NDArray[np.float32]) -> Tensor:
         return (torch.from_numpy(np.ascontiguousarray(data)) - self.mean.cpu()) / self.scale.cpu()
+
+    def view(self, x: Tensor) -> Tensor:
+        """Begun a little earlier or later, without a band of pitches and a moment, with a little noise."""
+        return views.noise(views.mask_bands(views.shift(x, 0.1), 0.25), 0.1)
 
     def spoiled(self, x: Tensor, sigma: Tensor) -> Tensor:
         """Spectrograms of the sounds with white noise on the waveform, up to as loud as the loudest band.

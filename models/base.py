@@ -32,10 +32,25 @@ Terms = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a step of training sees: items `(B, *input.shape)` and, for a family that asks, a neighbour of each."""
+    """What a step of training sees: items `(B, *input.shape)` and what a family asks for besides.
+
+    neighbour: one of the nearest items to each. views: two augmented versions of each, changed independently.
+    labels: the number of each item's label `(B,)`, -1 where it has none; only where the user wants them used.
+    """
 
     x: Tensor
     neighbour: Tensor | None = None
+    views: tuple[Tensor, Tensor] | None = None
+    labels: Tensor | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on `device`."""
+        return Batch(
+            self.x.to(device),
+            None if self.neighbour is None else self.neighbour.to(device),
+            None if self.views is None else (self.views[0].to(device), self.views[1].to(device)),
+            None if self.labels is None else self.labels.to(device),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +112,11 @@ class Model(nn.Module, ABC):
     def neighbours(self) -> int:
         """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""
         return 0
+
+    @property
+    def views(self) -> bool:
+        """Whether the loss needs `Batch.views`."""
+        return False
 
     @property
     def stages(self) -> Sequence[Stage]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from torch import Tensor
 
+from . import views
 from .audio import AudioInput
 from .errors import ArtefactDamaged, DataError, InvalidInput
 from .images import fit_image
@@ -84,6 +85,10 @@ class ImageInput(InputSpec):
         cut = torch.rand(len(x), 1, 1, 1, device=x.device) < 0.5
         return torch.where(cut, noisy.clamp(0, 1), noisy)
 
+    def view(self, x: Tensor) -> Tensor:
+        """Cropped, half of them mirrored and half with a box erased, with a little noise."""
+        return views.noise(views.erase(views.flip(views.crop(x, 0.4)), 0.25), 0.05)
+
     def restore(self, x: Tensor) -> list[NDArray[np.uint8]]:
         pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         return list(pixels.permute(0, 2, 3, 1).numpy())
@@ -137,6 +142,10 @@ class VectorInput(InputSpec):
 
     def to_tensor(self, data: NDArray[np.float32]) -> Tensor:
         return (torch.from_numpy(np.ascontiguousarray(data)) - self.mean.cpu()) / self.scale.cpu()
+
+    def view(self, x: Tensor) -> Tensor:
+        """With noise, and with some of another vector mixed in; `x` is of unit spread."""
+        return views.noise(views.mix(x, 0.3), 0.5)
 
     def restore(self, x: Tensor) -> list[NDArray[np.float32]]:
         return list((x.detach() * self.scale + self.mean).numpy())
@@ -204,6 +213,10 @@ class TextInput(InputSpec):
 
     def to_tensor(self, data: csr_matrix) -> Tensor:
         return torch.from_numpy(data.toarray())
+
+    def view(self, x: Tensor) -> Tensor:
+        """Without half of the words."""
+        return views.drop(x, 0.5)
 
     def restore(self, x: Tensor) -> list[str]:
         """The twelve words that weigh most, heaviest first: a bag of words has no sentence to give back."""

@@ -34,6 +34,10 @@ class Rows:
         """The rows at `places` as a tensor `(len(places), *shape)`."""
         return self._input.to_tensor(self.data[places])
 
+    def view(self, places: NDArray[np.int64]) -> Tensor:
+        """An augmented view of each of the rows at `places`, `(len(places), *shape)`, drawn anew with every call."""
+        return self._input.view(self.take(places))
+
     def sample(self, most: int) -> Tensor:
         """At most `most` rows, spread evenly over all of them."""
         return self.take(np.unique(np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)))
@@ -92,6 +96,13 @@ class InputSpec(nn.Module):
         Drawn with torch's global generator.
         """
         return x + sigma * torch.randn_like(x)
+
+    @abstractmethod
+    def view(self, x: Tensor) -> Tensor:
+        """An augmented view of each of `x` `(B, *shape)`: another version of what to a person is the same item.
+
+        Drawn with torch's global generator (see `views`).
+        """
 
     @abstractmethod
     def example(self) -> Any:

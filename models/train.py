@@ -103,7 +103,7 @@ class Validation:
         """The held-out loss of `roles` added up, with the same random draws every time."""
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             torch.manual_seed(0)
-            batch = Batch(self._queries.sample(len(self._queries)).to(model.device))
+            batch = Batch(self._queries.sample(len(self._queries))).to(model.device)
             return sum(float(model.loss(batch, role)[0]) for role in roles)
 
     def __call__(self, model: Model) -> tuple[float, measure.BitHealth]:
@@ -214,7 +214,8 @@ class Trainer:
                 neighbour = None
                 if near is not None:
                     neighbour = rows.take(near[places, order.integers(near.shape[1], size=len(places))])
-                losses = self._step(Batch(rows.take(places), neighbour), optimisers, epoch)
+                views = (rows.view(places), rows.view(places)) if model.views else None
+                losses = self._step(Batch(rows.take(places), neighbour, views), optimisers, epoch)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value
                 run.step += 1
@@ -246,7 +247,7 @@ class Trainer:
     def _step(self, batch: Batch, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
         model = self.model
         on = model.device
-        batch = Batch(batch.x.to(on), None if batch.neighbour is None else batch.neighbour.to(on))
+        batch = batch.to(on)
         out: dict[str, float] = {}
         for role, optimiser in optimisers.items():
             parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]

@@ -22,25 +22,27 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor, nn
 
-from ..base import Batch, FamilyParams, Model, Terms
+from ..base import Batch, Model, Terms
 from ..inputs import InputSpec, Rows
+from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
+from ..objectives.neighbourhood import paired
 from ..parts.collapse import CollapseReport, examine
-from ..parts.layers import bernoulli_bits, dense
+from ..parts.layers import dense
 from ..parts.observation import Observation
 from ..parts.variational import Bernoulli, bernoulli_log_ratio, free_bits, importance_weighted, uniform
 
-_SHARPNESS, _SHARPNESS_OF_WORDS = 3.0, 1.0
-"""MNIST-10k at 16 bits, held-out precision@10: .63 at 1, .75 at 2; Python's docs at 24 bits: .61 at 1, .60 at 2."""
+RECIPES: Mapping[str, Recipe] = {
+    kind: Recipe(sharpness=1.0 if kind == "text" else 3.0) for kind in ("image", "text", "vector", "audio")
+}
+"""The bound itself and nothing else. Sharpness is the spread of the logits:
+MNIST-10k at 16 bits, held-out precision@10: .63 at 1, .75 at 2; Python's docs at 24 bits: .61 at 1, .60 at 2."""
 _SCORE_DRAWS = 16
 _EXAMINED = 1000
 """Items that posterior collapse is diagnosed on; information cannot exceed the logarithm of it, 6.9 nats."""
 
 
-class BernoulliVaeParams(FamilyParams):
+class BernoulliVaeParams(HashingParams):
     hidden: int = Field(384, ge=8, le=8192, description="width of the hidden layers")
-    sharpness: float | None = Field(
-        None, gt=0, le=100, description="spread of the logits, little for noisy bits; by the kind of input if left out"
-    )
     beta: float = Field(1.0, ge=0, le=100, description="weight of the KL term; 1 is the bound itself")
     free_bits: float = Field(0.0, ge=0, le=0.69, description="nats that each bit may cost for nothing")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of hidden units left out in training")
@@ -65,11 +67,15 @@ class BernoulliVae(Model):
         )
         self.balance: nn.Module = nn.BatchNorm1d(bits, affine=False)
         self.decoder = dense([bits, input.size] if self._words else [bits, width, width, input.size])
+        self.hashing = Hashing(params.over(RECIPES[input.kind]))
 
     @property
-    def sharpness(self) -> float:
-        """What the normalised logits are multiplied by before a bit is drawn."""
-        return self.params.sharpness or (_SHARPNESS_OF_WORDS if self._words else _SHARPNESS)
+    def neighbours(self) -> int:
+        return self.hashing.neighbours
+
+    @property
+    def views(self) -> bool:
+        return self.hashing.views
 
     @property
     def learning_rate(self) -> float:
@@ -86,7 +92,11 @@ class BernoulliVae(Model):
     # -- the model -----------------------------------------------------------------------------------------------
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.sharpness * self.balance(self.encoder(x.flatten(1)))
+        return self.hashing.recipe.sharpness * self._normalised(x)
+
+    def _normalised(self, x: Tensor) -> Tensor:
+        """The logits before their spread is set."""
+        return self.balance(self.encoder(x.flatten(1)))
 
     def outputs(self, bits: Tensor) -> Tensor:
         """What the decoder says of each number, `(B, size)`, given bits `(B, bits)` from 0 to 1."""
@@ -97,11 +107,16 @@ class BernoulliVae(Model):
         return self.observation.nll(self.outputs(bits), x)
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
-        logits = self.encode(batch.x)
-        reconstruction = self.nll(bernoulli_bits(logits), batch.x).mean()
-        kl = Bernoulli(logits).kl()  # (B, bits)
-        total = reconstruction + self.params.beta * free_bits(kl, self.params.free_bits)
-        return total, {"reconstruction": reconstruction, "kl": kl.sum(1).mean()}
+        normalised = self._normalised(batch.x)
+        bits = self.hashing.bits(normalised)
+        target = batch.x
+        if batch.neighbour is not None:
+            target = paired(target, batch.neighbour, self.hashing.recipe.pairing)
+        reconstruction = self.nll(bits, target).mean()
+        kl = Bernoulli(self.hashing.recipe.sharpness * normalised).kl()  # (B, bits)
+        more, terms = weighed(self.hashing.terms(normalised, bits, batch, self._normalised))
+        total = reconstruction + self.params.beta * free_bits(kl, self.params.free_bits) + more
+        return total, {"reconstruction": reconstruction, "kl": kl.sum(1).mean(), **terms}
 
     # -- how likely items are --------------------------------------------------------------------------------------
 

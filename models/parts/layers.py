@@ -22,17 +22,6 @@ def dense(widths: Sequence[int], *, dropout: float = 0.0) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def bernoulli_bits(logits: Tensor) -> Tensor:
-    """Bits drawn with probability sigmoid(logit), with the gradient of that probability.
-
-    The straight-through estimator of Bengio, Leonard and Courville, "Estimating or Propagating Gradients Through
-    Stochastic Neurons" (2013). Shape of `logits`; values 0 and 1.
-    """
-    probability = logits.sigmoid()
-    bits = torch.bernoulli(probability.detach())
-    return bits + probability - probability.detach()
-
-
 def reconstruction_loss(likelihood: str, out: Tensor, x: Tensor) -> Tensor:
     """Negative log-likelihood of `x` under the decoder's output, summed over an item, averaged over the batch.
 
