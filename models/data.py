@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import builtin, readers
 from .errors import DataError
 
@@ -44,6 +47,16 @@ class Dataset:
         if self.labels is not None:
             payload.setdefault("label", self.labels[place])
         return payload or None
+
+
+def part(data: Dataset, places: NDArray[np.int64]) -> Dataset:
+    """The items of `data` at `places`."""
+
+    def pick(values: Sequence[Any] | None) -> list[Any] | None:
+        return None if values is None else [values[place] for place in places]
+
+    items: readers.Items = data.items[places] if isinstance(data.items, np.ndarray) else [data.items[p] for p in places]
+    return Dataset(data.name, data.kind, items, pick(data.ids) or [], pick(data.labels), pick(data.payloads))
 
 
 def load(source: str) -> Dataset:

@@ -1,27 +1,37 @@
-"""How good codes are: retrieval with ties counted honestly, and the health of the bits.
-
-Hamming ranks are full of ties. `precision_at_k` is the expectation over every way of breaking them: where g items
-share the distance of the k-th place and m of them fit, each counts with probability m / g.
-"""
+"""How good codes are: distances, precision with ties counted honestly, and the health of the bits."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-_QUERIES = 256
-"""Queries compared with the database at a time, to bound memory."""
+from .retrieval.ranking import Ranking
+
+_DISTANCES = 1 << 22
+"""Distances computed at a time, to bound memory."""
 
 
 def distances(queries: NDArray[np.uint8], database: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Hamming distances `(q, n)` between packed codes `(q, bits / 8)` and `(n, bits / 8)`."""
-    bits = np.unpackbits(queries, axis=1).astype(np.float32), np.unpackbits(database, axis=1).astype(np.float32)
-    a, b = bits
-    products = a @ b.T  # exact in float32: whole numbers up to 1024
-    out: NDArray[np.int16] = (a.sum(1)[:, None] + b.sum(1)[None, :] - 2 * products).astype(np.int16)
+    out = np.zeros((len(queries), len(database)), np.int16)
+    for a, b in zip(_words(queries), _words(database), strict=True):
+        out += np.bitwise_count(a[:, None] ^ b[None, :])
     return out
+
+
+def _words(codes: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """Codes `(n, bytes)` as 64-bit words `(words, n)`; the bits added are zero in all and change no distance."""
+    padded = np.pad(codes, ((0, 0), (0, -codes.shape[1] % 8)))
+    return np.ascontiguousarray(np.ascontiguousarray(padded).view(np.uint64).T)
+
+
+def blocks(queries: int, items: int, distances: int = _DISTANCES) -> Iterator[slice]:
+    """Queries so many at a time that a block holds about `distances` distances to `items` items."""
+    size = max(1, distances // max(items, 1))
+    return (slice(start, min(start + size, queries)) for start in range(0, queries, size))
 
 
 def precision_at_k(
@@ -32,27 +42,20 @@ def precision_at_k(
     *,
     leave_out: NDArray[np.int64] | None = None,
 ) -> float:
-    """Mean share of relevant items among the `k` nearest, in expectation over ties.
+    """Mean share of relevant items among the `k` nearest, in expectation over ties (see `retrieval.ranking`).
 
     relevant: `(q, n)`. leave_out: `(q,)`, for each query the place in the database of the query itself.
     """
     total = 0.0
-    for start in range(0, len(queries), _QUERIES):
-        part = slice(start, start + _QUERIES)
-        d = distances(queries[part], database).astype(np.int32)
-        if leave_out is not None:
-            d[np.arange(len(d)), leave_out[part]] = np.iinfo(np.int32).max
-        total += float(_expected(d, relevant[part], k).sum())
+    for block in blocks(len(queries), len(database)):
+        found = Ranking.of(
+            distances(queries[block], database),
+            relevant[block],
+            8 * database.shape[1],
+            None if leave_out is None else leave_out[block],
+        )
+        total += float(found.precision(k)[0].sum())
     return total / len(queries)
-
-
-def _expected(d: NDArray[np.int32], relevant: NDArray[np.bool_], k: int) -> NDArray[np.float64]:
-    k = min(k, d.shape[1])
-    edge = np.partition(d, k - 1, axis=1)[:, k - 1 : k]  # (q, 1) distance of the k-th place
-    inside, tied = d < edge, d == edge
-    places = k - inside.sum(1)
-    found = (inside & relevant).sum(1) + places * (tied & relevant).sum(1) / tied.sum(1)
-    return np.asarray(found / k)
 
 
 def same_label(queries: NDArray[np.str_], database: NDArray[np.str_]) -> NDArray[np.bool_]:

@@ -13,7 +13,6 @@ import pytest
 from support import free_port
 from typer.testing import CliRunner
 
-from models.data import Dataset
 from models.images import encode_png
 from service.cli import app
 from service.cli.base import open_engine
@@ -199,20 +198,6 @@ def test_check_finds_damage(data_dir: Path) -> None:
     assert "card.md" in result.output
     assert "collections/stray" in result.output
     assert (data_dir / "collections" / "stray").exists()
-
-
-def test_evaluate_prints_the_table(tmp_path: Path, datasets: dict[str, Dataset]) -> None:
-    source = tmp_path / "v.npz"
-    np.savez(source, x=np.asarray(datasets["vectors"].items), y=np.array(datasets["vectors"].labels))
-    rows = as_json("evaluate", "--data", source, "--bits", 32, "--family", "lsh", "--family", "itq", "--seeds", 2)[
-        "rows"
-    ]
-    assert [(row["family"], row["bits"]) for row in rows] == [("float L2", None), ("lsh", 32), ("itq", 32)]
-    assert all(0.5 < row["precision"] <= 1 for row in rows)
-    command = ["evaluate", "--data", str(source), "--bits", "32", "--family", "itq", "--seeds", "1"]
-    done = subprocess.run([sys.executable, "-m", "service", *command], capture_output=True, text=True, check=True)
-    assert "precision@10" in done.stdout
-    assert "precision@10" in run("evaluate", "--data", source, "--bits", 32, "--family", "itq", "--seeds", 1).output
 
 
 def test_the_demo_prints_lines_that_work_and_keeps_what_is_there(

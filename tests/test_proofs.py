@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from models import proofs  # noqa: F401  registers them
 from models.base import families
-from models.data import Dataset
+from models.data import Dataset, part
 from models.proofs import base, run
-from models.proofs.base import PROOFS, Finding, Findings, Proof, part, smaller, split
+from models.proofs.base import PROOFS, Finding, Findings, Proof, smaller, split
 from models.sounds import decode_sound
 from service.cli import app
 from service.cli import proofs as command

@@ -6,17 +6,15 @@ Proofs register themselves with `proof`; they say which data they need and how l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..base import Model, build
-from ..data import Dataset
+from ..data import Dataset, part
 from ..inputs import INPUTS
-from ..readers import Items
 from ..train import TrainConfig, Trainer
 
 
@@ -93,16 +91,6 @@ def split(data: Dataset, seed: int, *, test: float = 0.2) -> tuple[Dataset, Data
     order = np.random.default_rng(seed).permutation(len(data))
     edge = int(len(data) * test)
     return part(data, order[edge:]), part(data, order[:edge])
-
-
-def part(data: Dataset, places: NDArray[np.int64]) -> Dataset:
-    """The items of `data` at `places`."""
-
-    def pick(values: Sequence[Any] | None) -> list[Any] | None:
-        return None if values is None else [values[place] for place in places]
-
-    items: Items = data.items[places] if isinstance(data.items, np.ndarray) else [data.items[p] for p in places]
-    return Dataset(data.name, data.kind, items, pick(data.ids) or [], pick(data.labels), pick(data.payloads))
 
 
 def smaller(data: Dataset, side: int) -> Dataset:

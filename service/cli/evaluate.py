@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import typer
-from rich.table import Table
 
-from .base import app, console, follow, friendly, load_data, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, print_json
 from .proofs import draw, prove
+from .train import parameter
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from models.data import Dataset
+    from models.retrieval.judge import Judge
+    from models.retrieval.protocol import Protocol
+
+    from ..evaluation.rows import Row
+
+_LEGEND = """P@k: expected over ties, worst-best: at the unluckiest and luckiest way of breaking them. mAP: ties in an
+order drawn once with seed 0. recall@10 4x: share of the 10 nearest of the float input among the 40 nearest codes, and
+among the best 40 of the 400 nearest by soft distance. ±: standard deviation over seeds. Mbit/s: million bits encoded a
+second, preprocessing included. balance and distinct are best at 1, correlation at 0. docs/quality.md says more."""
 
 _FAMILIES = ["lsh", "pca-sign", "itq", "binary-autoencoder"]
 
@@ -26,16 +32,34 @@ _FAMILIES = ["lsh", "pca-sign", "itq", "binary-autoencoder"]
 def evaluate(
     data: Annotated[
         list[str] | None,
-        typer.Option(help="A built-in name, a file or a folder, with labels; digits when left out."),
+        typer.Option(help="A built-in name, a file or a folder: the database, and what is trained on. Default: digits"),
     ] = None,
+    queries: Annotated[
+        str | None, typer.Option(help="Items to search for, never trained on: a source like --data.")
+    ] = None,
+    split: Annotated[
+        Literal["random"] | None, typer.Option(help="random: 80 % database and training, 10 % unused, 10 % queries.")
+    ] = None,
+    query_limit: Annotated[
+        int | None, typer.Option(help="At most so many queries, spread evenly over all.", min=1)
+    ] = None,
+    family: Annotated[list[str] | None, typer.Option(help="Family to train; repeatable.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Trained model to load, as name or name:version; repeatable.")
+    ] = None,
+    bits: Annotated[list[int] | None, typer.Option(help="Width of the codes; repeatable. Default: 32, 64")] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...", min=1)] = 3,
+    k: Annotated[
+        list[int] | None, typer.Option("-k", help="Precision among so many nearest; repeatable.", min=1)
+    ] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value; repeatable.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Let training see the labels; reported apart.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads to compute with; all cores by default.", min=1)] = None,
+    plots: Annotated[Path | None, typer.Option(help="Folder for pictures (PNG); needs the extra 'evaluate'.")] = None,
     suite: Annotated[
         str,
         typer.Option(help="retrieval compares codes, families proves every system by its own metric, sheets draws."),
     ] = "retrieval",
-    family: Annotated[list[str] | None, typer.Option(help="Family to train; repeatable.")] = None,
-    bits: Annotated[list[int] | None, typer.Option(help="Width of the codes; repeatable.")] = None,
-    seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...", min=1)] = 3,
-    k: Annotated[int, typer.Option("-k", help="Precision among so many nearest.", min=1)] = 10,
     only: Annotated[
         list[str] | None, typer.Option(help="With --suite families: run only this proof; repeatable.")
     ] = None,
@@ -44,12 +68,14 @@ def evaluate(
     ),
     jobs: Annotated[int, typer.Option(help="With --suite families: proofs at a time, a core each.", min=1)] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Compare families on retrieval. Example: hammingbird evaluate --data digits --bits 32 --bits 64
 
-    Protocol: every item is searched against all others by its code; a hit is an item of the same label. precision@k is
-    the expectation over all ways of breaking ties. Training sees no labels but to choose the epoch, on a held-out tenth
-    of the items; "held out" is the precision@10 of that tenth searched among the rest.
+    Protocol: every item is searched against all others by its code, unless --queries or --split say otherwise; a hit is
+    an item of the same label. docs/quality.md defines every measure. Training sees no label, not even to choose the
+    epoch, unless --labels is given. Without labels what remains is how many of the nearest items in input space are
+    found again.
 
     With --suite families every system is trained and held against the threshold of its own metric; --data then names
     a set of images, of texts or of sounds to do it on (repeatable), and what is not named is a built-in one. The exit
@@ -70,94 +96,64 @@ def evaluate(
     if suite == "sheets":
         draw(source, family or [], out, 0)
         return
+
+    from models.retrieval.judge import Judge
+
+    from ..evaluation import plots as pictures
+    from ..evaluation import rows as measured
+
+    if queries is not None and split is not None:
+        raise InvalidParams("--queries and --split are two protocols; give one of them")
+    if plots is not None:
+        pictures.check()
+    names = family or ([] if model else _FAMILIES)
+    planned = measured.plan(names, bits or [32, 64], dict(map(parameter, set_ or [])), seeds)
     items = load_data(source)
-    if items.labels is None:
-        raise DataError(f"{source!r} has no labels to judge retrieval by")
-    rows = [_float_row(items, k)]
-    rows += [_row(items, name, width, seeds, k) for width in bits or [32, 64] for name in family or _FAMILIES]
+    if labels and items.labels is None:
+        raise DataError(f"{source!r} has no labels to train with; leave --labels out")
+    with measured.threads(threads) as used:
+        protocol = _protocol(items, queries, split)
+        judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10])
+        rows = measured.ceilings(judge)
+        rows += [measured.loaded(judge, data_dir, reference) for reference in model or []]
+        rows += [measured.trained(judge, row, follow, labels=labels) for row in planned]
+    if plots is not None:
+        for path in pictures.draw(rows, judge.ks[0], f"{items.name}, protocol {protocol.name}", plots):
+            errors.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    _show(judge, rows, {"data": source, "items": len(items), "seeds": seeds, "threads": used}, as_json)
+
+
+def _protocol(items: Dataset, queries: str | None, split: str | None) -> Protocol:
+    from models.retrieval import protocol
+
+    if queries is not None:
+        return protocol.held_out(items, load_data(queries))
+    return protocol.all_against_all(items) if split is None else protocol.random_split(items)
+
+
+def _show(judge: Judge, rows: Sequence[Row], about: dict[str, Any], as_json: bool) -> None:
+    from models.retrieval.judge import DEFINITIONS
+
+    from ..evaluation.tables import tables
+
+    protocol = judge.protocol
+    unsupervised, supervised = [row for row in rows if not row.labels], [row for row in rows if row.labels]
+    about |= {
+        "kind": protocol.database.kind, "protocol": protocol.name, "description": protocol.description,
+        "database": len(protocol.database), "queries": len(protocol.queries), "k": list(judge.ks),
+    }  # fmt: skip
     if as_json:
-        print_json({"data": source, "items": len(items), "protocol": "all-against-all, tie-aware", "rows": rows})
+        parts = {"rows": unsupervised, "rows_with_labels": supervised}
+        about |= {name: [row.as_dict() for row in part] for name, part in parts.items()}
+        print_json(about | {"definitions": DEFINITIONS})
         return
-    table = Table(
-        "family", "bits", f"precision@{k}", "+-", "held out", "bit balance", "correlation", "distinct", "seconds",
-        title=f"{items.name}: {len(items)} items, each against all others, ties in expectation, {seeds} seeds",
-    )  # fmt: skip
-    for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
-    console.print(table)
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-
-
-def _relevance(items: Dataset) -> NDArray[np.bool_]:
-    from models import measure
-
-    labels = np.array(items.labels, np.str_)
-    return measure.same_label(labels, labels)
-
-
-def _float_row(items: Dataset, k: int) -> dict[str, Any]:
-    """The ceiling of the raw features: Euclidean distance in input space."""
-    from models.inputs import INPUTS
-    from models.neighbours import nearest
-
-    rows = INPUTS[items.kind].fit(items.items).rows(items.items)
-    near = nearest(rows, rows, k, themselves=np.arange(len(rows)))
-    precision = float(np.take_along_axis(_relevance(items), near, axis=1).mean())
-    return _columns("float L2", None, [precision], None, None, None, None, None)
-
-
-def _row(items: Dataset, family: str, bits: int, seeds: int, k: int) -> dict[str, Any]:
-    from models import measure
-    from models.base import build
-    from models.inputs import INPUTS
-    from models.train import TrainConfig, Trainer
-
-    relevant, scores, held, healths, seconds = _relevance(items), [], [], [], 0.0
-    for seed in range(seeds):
-        started = time.perf_counter()
-        model = build(family, INPUTS[items.kind].fit(items.items), bits, {}, seed=seed)
-        trainer = Trainer(model, TrainConfig(seed=seed))
-        follow(f"{family} {bits} bits, seed {seed}", trainer.fit(items.items, items.labels))
-        seconds += time.perf_counter() - started
-        codes = np.packbits(model.logits(items.items) > 0, axis=1)
-        scores.append(
-            measure.precision_at_k(codes, codes, relevant, k, leave_out=np.arange(len(codes), dtype=np.int64))
-        )
-        held.append(trainer.metrics["retrieval"])
-        healths.append(measure.bit_health(codes))
-    return _columns(
-        family,
-        bits,
-        scores,
-        float(np.mean(held)),
-        float(np.mean([health.balance for health in healths])),
-        float(np.mean([health.correlation for health in healths])),
-        float(np.mean([health.distinct for health in healths])),
-        seconds / seeds,
+    lines = (
+        f"{protocol.database.name}, protocol {protocol.name}: {protocol.description}",
+        f"{about['queries']:,} queries, {about['database']:,} in the database; {about['seeds']} seeds, "
+        f"{about['threads']} threads",
     )
-
-
-def _columns(
-    family: str,
-    bits: int | None,
-    scores: list[float],
-    held_out: float | None,
-    balance: float | None,
-    correlation: float | None,
-    distinct: float | None,
-    seconds: float | None,
-) -> dict[str, Any]:
-    return {
-        "family": family,
-        "bits": bits,
-        "precision": float(np.mean(scores)),
-        "deviation": float(np.std(scores)) if len(scores) > 1 else None,
-        "held_out": held_out,
-        "bit_balance": balance,
-        "bit_correlation": correlation,
-        "distinct_codes": distinct,
-        "seconds": seconds,
-    }
+    console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
+    for part, heading in ((unsupervised, "trained without labels"), (supervised, "trained with labels")):
+        for table in tables(part, judge.ks, heading) if part else ():
+            console.print(table)
+    console.print(_LEGEND, highlight=False, markup=False, soft_wrap=True)

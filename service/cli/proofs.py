@@ -121,10 +121,10 @@ def draw(data: str, families: Sequence[str], out: Path, seed: int) -> None:
     """
     from models.base import build
     from models.base import families as known
+    from models.data import part
     from models.errors import DataError
     from models.images import encode_png
     from models.inputs import INPUTS
-    from models.proofs.base import part
     from models.sheets import sheet, sounds
     from models.sounds import encode_wav
     from models.train import TrainConfig, Trainer

@@ -31,7 +31,7 @@ def train(
     from ..training import Training, check
     from ..training import train as run
 
-    training = Training(name, family, bits, dict(map(_parameter, set_ or [])), seed)
+    training = Training(name, family, bits, dict(map(parameter, set_ or [])), seed)
     check(training)
     with open_engine(data_dir) as engine:
         draft = engine.registry.draft(name)
@@ -52,7 +52,8 @@ def train(
         console.print(f"{entry.reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}", highlight=False)
 
 
-def _parameter(text: str) -> tuple[str, Any]:
+def parameter(text: str) -> tuple[str, Any]:
+    """What `--set name=value` says; the value as JSON where it is some."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"write name=value; got {text!r}")

@@ -1,0 +1,1 @@
+"""`hammingbird evaluate`: models trained or loaded, put through one protocol, shown as tables, JSON or pictures."""

@@ -1,0 +1,148 @@
+"""A row for each family and width, over several seeds, and for each model that is there already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from index.errors import DataDirectoryError
+from models.base import build, families
+from models.errors import DataError
+from models.inputs import INPUTS
+from models.registry import Registry
+from models.retrieval.judge import Judge, Verdict
+from models.train import Progress, Trainer
+
+from ..training import Training, check
+
+Follow = Callable[[str, Iterator[Progress]], None]
+"""Runs a training to its end, telling of it under a name."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one thing: a verdict for each training. `labels` says that training saw labels."""
+
+    name: str
+    family: str | None
+    bits: int | None
+    verdicts: Sequence[Verdict]
+    labels: bool = False
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The mean of each measure."""
+        return {name: float(np.mean(self.of(name))) for name in self.verdicts[0].scores}
+
+    @property
+    def deviations(self) -> dict[str, float]:
+        """The standard deviation of each measure over the trainings; nothing of a single one."""
+        if len(self.verdicts) < 2:
+            return {}
+        return {name: float(np.std(self.of(name), ddof=1)) for name in self.verdicts[0].scores}
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """The mean of each curve."""
+        found = self.verdicts[0].curves
+        return {name: np.mean([one.curves[name] for one in self.verdicts], axis=0).tolist() for name in found}
+
+    def of(self, name: str) -> list[float]:
+        """The measure `name` in each training."""
+        return [one.scores[name] for one in self.verdicts]
+
+    def as_dict(self) -> dict[str, Any]:
+        runs = [dict(one.scores) for one in self.verdicts]
+        return {
+            "name": self.name, "family": self.family, "bits": self.bits, "labels": self.labels, **self.about,
+            "scores": self.scores, "deviations": self.deviations, "runs": runs, "curves": self.curves,
+        }  # fmt: skip
+
+
+def ceilings(judge: Judge) -> list[Row]:
+    """What the float input itself finds."""
+    return [Row(name, None, None, [verdict]) for name, verdict in judge.ceilings.items()]
+
+
+def trained(judge: Judge, trainings: Sequence[Training], follow: Follow, *, labels: bool) -> Row:
+    """Train on the database of the protocol, once with each of `trainings`, which differ in their seed.
+
+    labels: let training see them. A family that is fitted in closed form has no use for them and stays without.
+    """
+    data, first = judge.protocol.database, trainings[0]
+    seen = data.labels if labels and families()[first.family].roles else None
+    verdicts = []
+    for training in trainings:
+        started = time.perf_counter()
+        input = INPUTS[data.kind].fit(data.items)
+        model = build(training.family, input, training.bits, training.family_params(), seed=training.seed)
+        trainer = Trainer(model, training.config())
+        follow(f"{training.family} {training.bits} bits, seed {training.seed}", trainer.fit(data.items, seen))
+        seconds = time.perf_counter() - started
+        found = judge.judge(model)
+        own = {name: float(trainer.metrics[name]) for name in ("best_epoch", "retrieval") if name in trainer.metrics}
+        scores = {**found.scores, "training_s": seconds, **{f"trainer_{name}": value for name, value in own.items()}}
+        verdicts.append(Verdict(scores, found.curves))
+    about = {"params": dict(first.params), "epoch_chosen_by": trainer.metrics["retrieval_measure"]}
+    return Row(first.family, first.family, first.bits, verdicts, seen is not None, about)
+
+
+def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
+    """The model `reference` of the registry in `data_dir`. Raises `DataDirectoryError`, `UnknownModel`, `DataError`."""
+    if not (data_dir / "models").is_dir():
+        raise DataDirectoryError(f"there is no data directory {data_dir}; name the right one with --data-dir")
+    registry = Registry(data_dir / "models", tidy=False)  # a service may be using it
+    entry = registry.get(reference)
+    artefact = entry.artefact
+    kind, wanted = artefact.config["input"]["kind"], judge.protocol.database.kind
+    if kind != wanted:
+        raise DataError(f"{entry.reference} takes {kind} items; the data are {wanted} items")
+    found = judge.judge(registry.load(entry))
+    scores = {**found.scores, "training_s": float(artefact.metrics["seconds"])}
+    chosen_by = str(artefact.metrics["retrieval_measure"])
+    training = artefact.config["training"]
+    about = {
+        "params": artefact.config["params"], "epoch_chosen_by": chosen_by,
+        "fingerprint": entry.fingerprint, "trained_on": training.get("data"),
+    }  # fmt: skip
+    # The names of labels chose the epoch, if nothing more.
+    return Row(
+        entry.reference, artefact.config["family"], artefact.config["bits"], [Verdict(scores, found.curves)],
+        "label" in chosen_by, about,
+    )  # fmt: skip
+
+
+def plan(names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any], seeds: int) -> list[list[Training]]:
+    """The trainings of each row. Raises `InvalidParams` where a family, a width or a parameter is wrong."""
+    rows = [
+        [Training("evaluated", name, width, params, seed) for seed in range(seeds)]
+        for width in widths
+        for name in names
+    ]
+    for row in rows:
+        check(row[0])
+    return rows
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[int]:
+    """Let torch and the libraries under numpy use `number` threads, or as many as they like; yields how many."""
+    before = torch.get_num_threads()
+    if number is None:
+        yield before
+        return
+    torch.set_num_threads(number)
+    try:
+        with threadpool_limits(number):
+            yield number
+    finally:
+        torch.set_num_threads(before)

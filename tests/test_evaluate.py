@@ -1,0 +1,205 @@
+"""`hammingbird evaluate`: what it prints, as tables, JSON and pictures, and what training gets to see."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import vectors
+from typer.testing import CliRunner
+
+from models.data import Dataset
+from models.images import decode_image
+from models.train import Trainer
+from service.cli import app
+
+TWO = ["--family", "itq", "--family", "binary-autoencoder", "--set", "epochs=1", "--bits", 16, "--seeds", 1]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)], catch_exceptions=False)
+
+
+def as_json(*arguments: object) -> Any:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def saved(path: Path, data: Dataset, *, labels: bool = True) -> Path:
+    arrays = {"x": np.asarray(data.items)} | ({"y": np.array(data.labels)} if labels else {})
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return saved(tmp_path / "v.npz", vectors(200))
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    return saved(tmp_path / "q.npz", vectors(30, seed=0))
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """The items and labels of every training."""
+    calls: list[tuple[Any, Any]] = []
+    fit = Trainer.fit
+
+    def spy(self: Trainer, items: Any, labels: Any = None, *more: Any, **named: Any) -> Any:
+        calls.append((items, labels))
+        return fit(self, items, labels, *more, **named)
+
+    monkeypatch.setattr(Trainer, "fit", spy)
+    return calls
+
+
+def test_the_json(source: Path) -> None:
+    found = as_json(
+        "--data", source, "--bits", 16, "--bits", 32, "--family", "lsh", "--family", "itq", "--seeds", 2, "-k", 5,
+        "-k", 9,
+    )  # fmt: skip
+    assert (found["protocol"], found["database"], found["queries"]) == ("all-against-all", 200, 200)
+    assert (found["k"], found["seeds"], found["kind"], found["rows_with_labels"]) == ([5, 9], 2, "vector", [])
+    assert "precision@k" in found["definitions"]
+    rows = found["rows"]
+    assert [(row["name"], row["bits"]) for row in rows] == [
+        ("float L2", None), ("float cosine", None), ("lsh", 16), ("itq", 16), ("lsh", 32), ("itq", 32),
+    ]  # fmt: skip
+    itq = rows[3]
+    assert 0.5 < itq["scores"]["precision@5_worst"] <= itq["scores"]["precision@5"] <= 1
+    assert len(itq["runs"]) == 2
+    values = [one["precision@9"] for one in itq["runs"]]
+    assert itq["scores"]["precision@9"] == pytest.approx(np.mean(values))
+    assert itq["deviations"]["precision@9"] == pytest.approx(np.std(values, ddof=1))
+    assert itq["scores"]["training_s"] > 0
+    assert itq["scores"]["bits_per_s"] == pytest.approx(16 * itq["scores"]["encoded_items_per_s"], rel=0.9)
+    assert not rows[0]["deviations"]
+    assert 0.5 < rows[0]["scores"]["map@1000"] <= 1
+
+
+def test_the_tables_fit_a_pipe(source: Path) -> None:
+    command = ["evaluate", "--data", str(source), "--bits", "32", "--family", "itq", "--seeds", "1", "--threads", "1"]
+    done = subprocess.run([sys.executable, "-m", "service", *command], capture_output=True, text=True, check=True)
+    for word in (
+        "P@10",
+        "mAP@1000",
+        "mAP@all",
+        "worst-best",
+        "soft",
+        "radius 4",
+        "balance",
+        "all-against-all",
+        "Mbit/s",
+    ):
+        assert word in done.stdout, word
+    assert max(map(len, done.stdout.splitlines())) <= 160
+    assert "with labels" not in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_queries_are_never_trained_on(source: Path, others: Path, seen: list[tuple[Any, Any]]) -> None:
+    options = ["--data", source, *TWO]
+    found = as_json(*options, "--queries", others, "--query-limit", 7)
+    assert (found["protocol"], found["database"], found["queries"]) == ("queries", 200, 7)
+    assert "7 queries spread evenly over 30" in found["description"]
+    assert [len(items) for items, _ in seen] == [200, 200]
+    assert all(np.array_equal(items, np.load(source)["x"]) for items, _ in seen)
+    seen.clear()
+    found = as_json(*options, "--split", "random")
+    assert (found["protocol"], found["database"], found["queries"]) == ("random 80/10/10", 160, 20)
+    order = np.random.default_rng(0).permutation(200)
+    held = {row.tobytes() for row in np.load(source)["x"][order[160:]]}
+    assert [len(items) for items, _ in seen] == [160, 160]
+    assert not [row for items, _ in seen for row in items if row.tobytes() in held]
+
+
+def test_training_sees_labels_only_when_told_and_is_reported_apart(source: Path, seen: list[tuple[Any, Any]]) -> None:
+    options = ["--data", source, *TWO]
+    found = as_json(*options)
+    assert [labels for _, labels in seen] == [None, None]
+    assert not found["rows_with_labels"]
+    assert "label" not in found["rows"][-1]["epoch_chosen_by"]
+    seen.clear()
+    found = as_json(*options, "--labels")
+    assert [labels is None for _, labels in seen] == [True, False], "closed forms have no use for labels"
+    assert [(row["name"], row["labels"]) for row in found["rows_with_labels"]] == [("binary-autoencoder", True)]
+    assert [row["name"] for row in found["rows"]] == ["float L2", "float cosine", "itq"]
+    assert not any(row["labels"] for row in found["rows"])
+    shown = run(*options, "--labels").stdout
+    assert shown.index("trained without labels") < shown.index("itq") < shown.index("trained with labels")
+    assert "binary-autoencoder" not in shown[: shown.index("trained with labels")]
+
+
+def test_models_that_are_there_are_loaded(source: Path, others: Path, tmp_path: Path, seen: list[Any]) -> None:
+    data_dir = ["--data-dir", tmp_path / "data"]
+    for family in ("itq", "binary-autoencoder"):
+        command = ["train", "--data", source, "--name", family, "--family", family, "--bits", 16, *data_dir]
+        assert CliRunner().invoke(app, [str(one) for one in (*command, "--set", "epochs=1")]).exit_code == 0
+    seen.clear()
+    sources = ["--data", source, "--queries", others]
+    found = as_json(*sources, "--model", "itq", "--model", "binary-autoencoder:1", *data_dir)
+    assert not seen, "nothing is trained unless a family is named"
+    every = {row["name"]: row for row in (*found["rows"], *found["rows_with_labels"])}
+    assert (every["itq:1"]["family"], every["itq:1"]["bits"], every["itq:1"]["trained_on"]) == ("itq", 16, "v.npz")
+    # `hammingbird train` lets labels choose the epoch, so such a model does not stand beside those that saw none.
+    chosen = "label" in every["binary-autoencoder:1"]["epoch_chosen_by"]
+    assert every["binary-autoencoder:1"]["labels"] == chosen
+    trained = as_json(*sources, "--family", "itq", "--bits", 16, "--seeds", 1)
+    assert trained["rows"][-1]["scores"]["precision@10"] == pytest.approx(every["itq:1"]["scores"]["precision@10"])
+
+
+def test_pictures(source: Path, tmp_path: Path) -> None:
+    options = ["--data", source, "--family", "lsh", "--family", "itq", "--seeds", 2, "--bits", 16, "--bits", 32]
+    assert run(*options, "--plots", tmp_path / "plots").exit_code == 0
+    names = {"precision-recall.png", "precision-radius.png", "precision-bits.png"}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == names
+    bare = saved(tmp_path / "bare.npz", vectors(100), labels=False)
+    assert run("--data", bare, *options[2:], "--plots", tmp_path / "bare").exit_code == 0
+    assert {path.name for path in (tmp_path / "bare").iterdir()} == {"recall-oversampling.png", "recall-bits.png"}
+    for path in (*(tmp_path / "plots").iterdir(), *(tmp_path / "bare").iterdir()):
+        picture = decode_image(path.read_bytes())
+        assert picture.shape[0] > 300
+        assert picture.shape[1] > 400
+        assert len(np.unique(picture.reshape(-1, picture.shape[2]), axis=0)) > 50, "something is drawn"
+
+
+def test_without_labels_the_neighbours_remain(tmp_path: Path) -> None:
+    bare = saved(tmp_path / "bare.npz", vectors(100), labels=False)
+    result = run("--data", bare, "--family", "itq", "--bits", 16, "--seeds", 1)
+    assert "recall@10 4x" in result.stdout
+    assert "P@10 " not in result.stdout.split("P@k:")[0]
+    assert "radius" not in result.stdout.split("P@k:")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--queries", "digits", "--split", "random"], "two protocols"),
+        (["--queries", "BARE"], "must be alike"),
+        (["--family", "nobody"], "there is no family"),
+        (["--bits", 7], "multiple of 8"),
+        (["--family", "itq", "--set", "nothing=1"], "unknown parameter"),
+        (["--data", "BARE", "--labels"], "no labels to train with"),
+        (["--model", "some"], "there is no data directory"),
+    ],
+)
+def test_what_is_refused(options: list[object], why: str, tmp_path: Path) -> None:
+    bare = saved(tmp_path / "bare.npz", vectors(30), labels=False)
+    result = run("--data-dir", tmp_path, *(bare if one == "BARE" else one for one in options))
+    assert result.exit_code == 1
+    assert why in result.stderr
+
+
+def test_what_to_install_for_pictures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = run("--family", "lsh", "--plots", tmp_path / "plots")
+    assert result.exit_code == 1
+    assert "hammingbird[evaluate]" in result.stderr
