@@ -35,13 +35,15 @@ class Batch:
     """What a step of training sees: items `(B, *input.shape)` and what a family asks for besides.
 
     neighbour: one of the nearest items to each. views: two augmented versions of each, changed independently.
-    labels: the number of each item's label `(B,)`, -1 where it has none; only where the user wants them used.
+    labels: the number of each item's label, or of the group that pairs put it in, `(B,)`, -1 where it has none; only
+    where the user wants them used. apart: rows `(m, 2)` that are known not to belong together.
     """
 
     x: Tensor
     neighbour: Tensor | None = None
     views: tuple[Tensor, Tensor] | None = None
     labels: Tensor | None = None
+    apart: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`."""
@@ -50,6 +52,7 @@ class Batch:
             None if self.neighbour is None else self.neighbour.to(device),
             None if self.views is None else (self.views[0].to(device), self.views[1].to(device)),
             None if self.labels is None else self.labels.to(device),
+            None if self.apart is None else self.apart.to(device),
         )
 
 
@@ -93,6 +96,8 @@ class Model(nn.Module, ABC):
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
     encodes_at_once: ClassVar[bool] = False
     """Whether `encode` is a few matrix products and nothing else, so that its time is known and it cannot hang."""
+    supervised: ClassVar[bool] = False
+    """Whether the loss learns from `Batch.labels` and `Batch.apart`."""
     registered: ClassVar[dict[str, type[Model]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:

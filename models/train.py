@@ -4,9 +4,9 @@ For each batch and each of a model's roles, in order, it takes the gradient of `
 role's parameters only and lets that role's optimiser step. After each epoch the codes of held-out items are searched
 in those of the training items, and the epoch that retrieves best is kept: the loss goes on falling long after
 retrieval has begun to fall. (A family made to generate or repair keeps the epoch of the best held-out loss, a game
-between networks its last one.) Where there are labels a hit is an item of the same label, else one of the nearest in
-input space. A model with several stages, an autoencoder and then a prior over its codes, goes through them in order,
-each with optimisers, a decaying step size and a best epoch of its own.
+between networks its last one.) A hit is one of the nearest in input space; where labels or pairs are to be learned
+from, what they say is one. A model with several stages, an autoencoder and then a prior over its codes, goes through
+them in order, each with optimisers, a decaying step size and a best epoch of its own.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch.optim import Adam
 
-from . import measure, neighbours
-from .base import Batch, Model, Stage
-from .errors import DataError, TrainingFailed
+from . import measure
+from .base import Batch, Model, Stage, families
+from .batches import Batches
+from .errors import DataError, InvalidParams, TrainingFailed
 from .inputs import Rows
 from .readers import Items
+from .supervision import Pair, Supervision
+from .validation import Validation
 
 _SMALLEST = 20
-_MOST_QUERIES, _MOST_DATABASE = 1000, 20_000
-_K = 10
 _REPORT_EVERY_S = 0.5
 _CLIP_NORM = 5.0
 
@@ -78,46 +78,6 @@ class Progress:
         return asdict(self)
 
 
-class Validation:
-    """Held-out retrieval: precision@10 of held-out items searched among the training items."""
-
-    def __init__(
-        self, rows: Rows, labels: NDArray[np.str_] | None, share: float, generator: np.random.Generator
-    ) -> None:
-        order = generator.permutation(len(rows))
-        held = order[: max(1, min(_MOST_QUERIES, int(len(rows) * share)))]
-        train = np.sort(order[len(held) :])
-        database = np.sort(generator.permutation(train)[:_MOST_DATABASE])
-        self.train = rows.subset(train)
-        self._queries, self._database = rows.subset(np.sort(held)), rows.subset(database)
-        if labels is not None:
-            self.measure = f"precision@{_K} by label"
-            self._relevant = measure.same_label(labels[np.sort(held)], labels[database])
-        else:
-            self.measure = f"share of the {_K} nearest in input space among the {_K} nearest codes"
-            near = neighbours.nearest(self._queries, self._database, _K)
-            self._relevant = np.zeros((len(self._queries), len(self._database)), np.bool_)
-            np.put_along_axis(self._relevant, near, True, axis=1)
-
-    def loss(self, model: Model, roles: Sequence[str]) -> float:
-        """The held-out loss of `roles` added up, with the same random draws every time."""
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(0)
-            batch = Batch(self._queries.sample(len(self._queries))).to(model.device)
-            return sum(float(model.loss(batch, role)[0]) for role in roles)
-
-    def __call__(self, model: Model) -> tuple[float, measure.BitHealth]:
-        queries, database = (np.packbits(_logits(model, part) > 0, axis=1) for part in (self._queries, self._database))
-        return measure.precision_at_k(queries, database, self._relevant, _K), measure.bit_health(database)
-
-
-@torch.no_grad()
-def _logits(model: Model, rows: Rows) -> NDArray[np.float32]:
-    starts = range(0, len(rows), 1024)
-    parts = [model.logits_of(rows.take(np.arange(at, min(at + 1024, len(rows))))) for at in starts]
-    return np.concatenate(parts)
-
-
 class Trainer:
     """Trains one model in place. Deterministic for a seed on one machine: it seeds torch's global generator."""
 
@@ -127,36 +87,65 @@ class Trainer:
         self.metrics: dict[str, Any] = {}
         """After `fit`: the held-out retrieval of the kept epoch, which one it was, and the health of its bits."""
 
-    def fit(self, items: Items, labels: Sequence[str] | None = None) -> Iterator[Progress]:
-        """Train on `items` and yield progress, at least once an epoch. Raises `DataError`, `TrainingFailed`."""
+    def fit(
+        self,
+        items: Items,
+        labels: Sequence[str | None] | None = None,
+        *,
+        learn_labels: bool = False,
+        pairs: Sequence[Pair] | None = None,
+    ) -> Iterator[Progress]:
+        """Train on `items` and yield progress, at least once an epoch.
+
+        labels: one an item, None where there is none; the metrics tell how well codes find them. They are learned from,
+        and choose the epoch, only with `learn_labels`. pairs: what to learn from instead. Raises `DataError`,
+        `InvalidParams` where the family cannot learn from either, `TrainingFailed`.
+        """
+        if learn_labels and labels is None:
+            raise DataError("there are no labels to learn from; give each item, or some, a label or train without them")
+        known = self._supervision(items, labels if learn_labels else None, pairs)
         if len(items) < _SMALLEST:
             raise DataError(f"training needs at least {_SMALLEST} items; got {len(items)}")
         started = time.monotonic()
         torch.manual_seed(self.config.seed)
         order = np.random.default_rng(self.config.seed)
         model = self.model.to(self._device())
-        names = None if labels is None else np.array(labels, dtype=np.str_)
-        validation = Validation(model.input.rows(items), names, self.config.validation_share, order)
+        validation = Validation(model.input.rows(items), labels, known, self.config.validation_share, order)
         rows = validation.train
         model.prepare(rows)
+        if known is not None:
+            self.metrics |= known.metrics()
+            known = known.subset(validation.places)
         if model.roles:
-            yield from self._epochs(rows, validation, order, started)
+            yield from self._epochs(rows, validation, known, order, started)
         else:
             with torch.no_grad():
                 model.fit_hash(rows)
         model.eval()
         model.to("cpu")
-        retrieval, health = validation(model)
         self.metrics |= {
-            "retrieval": retrieval,
-            "retrieval_measure": validation.measure,
-            "bit_balance": health.balance,
-            "distinct_codes": health.distinct,
-            "bit_correlation": health.correlation,
+            **validation.tell(model),
             "items": len(items),
             "seconds": round(time.monotonic() - started, 2),
             **model.diagnose(rows),
         }
+
+    def _supervision(
+        self, items: Items, labels: Sequence[str | None] | None, pairs: Sequence[Pair] | None
+    ) -> Supervision | None:
+        if labels is None and pairs is None:
+            return None
+        if not self.model.supervised:
+            able = ", ".join(name for name, family in sorted(families().items()) if family.supervised)
+            raise InvalidParams(
+                f"{self.model.family} cannot learn from labels or pairs; {able} can: take one of them, or train without"
+            )
+        if labels is not None and pairs is not None:
+            raise InvalidParams("learn from labels or from pairs, not from both")
+        if pairs is not None:
+            return Supervision.from_pairs(pairs, len(items))
+        assert labels is not None
+        return Supervision.from_labels(labels)
 
     def _device(self) -> torch.device:
         if self.config.device == "auto":
@@ -164,32 +153,40 @@ class Trainer:
         return torch.device(self.config.device)
 
     def _epochs(
-        self, rows: Rows, validation: Validation, order: np.random.Generator, started: float
+        self,
+        rows: Rows,
+        validation: Validation,
+        known: Supervision | None,
+        order: np.random.Generator,
+        started: float,
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
         epochs = max(config.epochs_for(len(rows), model.steps), len(model.stages))
-        run = _Run(epochs, max(1, len(rows) // config.batch_size), started)
-        near = neighbours.table(rows, model.neighbours, order) if model.neighbours else None
+        batches = Batches(model, rows, known, config.batch_size, order)
+        run = _Run(epochs, len(batches), started)
         end = 0.0
         for place, stage in enumerate(model.stages, start=1):
             end += stage.share
             last = min(max(round(epochs * end), run.epoch + 1), epochs - len(model.stages) + place)
-            yield from self._stage(stage, last, run, rows, near, validation, order)
+            yield from self._stage(stage, last, run, batches, validation)
         if model.chosen_by != "retrieval":  # elsewhere the kept epoch was hashed when it was judged
             model.eval()
             retrieval, health = self._evaluate(rows, validation)
             yield run.progress(run.losses, retrieval, health, len(rows))
-        self.metrics |= {"best_epoch": run.best_epoch, "epochs_run": run.epoch}
+        chosen_by = {"retrieval": validation.chosen_by, "loss": "held-out loss", "last": "it is the last"}
+        self.metrics |= {
+            "best_epoch": run.best_epoch,
+            "epoch_chosen_by": chosen_by[model.chosen_by],
+            "epochs_run": run.epoch,
+        }
 
     def _stage(
         self,
         stage: Stage,
         last_epoch: int,
         run: _Run,
-        rows: Rows,
-        near: NDArray[np.int64] | None,
+        batches: Batches,
         validation: Validation,
-        order: np.random.Generator,
     ) -> Iterator[Progress]:
         """One stage, from its own first epoch to its own best one, whose state it leaves in the model."""
         model, config = self.model, self.config
@@ -205,44 +202,41 @@ class Trainer:
             run.epoch = epoch
             model.train()
             sums: dict[str, float] = {}
-            permutation = order.permutation(len(rows))
-            for batch, places in enumerate(np.array_split(permutation, run.batches), start=1):
-                done = (epoch - first - 1) / epochs + (batch - 1) / (epochs * run.batches)
+            for number, batch in enumerate(batches, start=1):
+                done = (epoch - first - 1) / epochs + (number - 1) / (epochs * run.batches)
                 decay = 0.505 + 0.495 * math.cos(math.pi * done)  # half a cosine, to a hundredth
                 for optimiser in optimisers.values():
                     optimiser.param_groups[0]["lr"] = rate * decay
-                neighbour = None
-                if near is not None:
-                    neighbour = rows.take(near[places, order.integers(near.shape[1], size=len(places))])
-                views = (rows.view(places), rows.view(places)) if model.views else None
-                losses = self._step(Batch(rows.take(places), neighbour, views), optimisers, epoch)
+                losses = self._step(batch, optimisers, epoch)
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + value
                 run.step += 1
                 over = config.max_seconds is not None and time.monotonic() - run.started > config.max_seconds
-                last = batch == run.batches or over
+                last = number == run.batches or over
                 if last:
                     model.eval()
                     if model.chosen_by == "retrieval":
-                        retrieval, health = self._evaluate(rows, validation)
-                    score = self._score(retrieval, validation, stage)
-                    if score >= best if model.chosen_by == "last" else score > best:
+                        retrieval, health = self._evaluate(batches.rows, validation)
+                    score = self._score(epoch, retrieval, validation, stage)
+                    if score > best:
                         best, run.best_epoch, best_state = score, epoch, copy.deepcopy(model.state_dict())
                 if last or run.due():
-                    run.losses = {name: value / batch for name, value in sums.items()}
-                    yield run.progress(run.losses, retrieval, health, len(rows))
+                    run.losses = {name: value / number for name, value in sums.items()}
+                    yield run.progress(run.losses, retrieval, health, len(batches.rows))
                 if over:
                     break
             if over or epoch - run.best_epoch >= config.patience:
                 break
         model.load_state_dict(best_state)
 
-    def _score(self, retrieval: float | None, validation: Validation, stage: Stage) -> float:
-        """How good this epoch is; more is better."""
-        if self.model.chosen_by == "retrieval":
-            assert retrieval is not None
-            return retrieval
-        return 0.0 if self.model.chosen_by == "last" else -validation.loss(self.model, stage.roles)
+    def _score(self, epoch: int, retrieval: float | None, validation: Validation, stage: Stage) -> float:
+        """How good this epoch is; more is better, and where the last one is kept, later."""
+        if self.model.chosen_by == "loss":
+            return -validation.loss(self.model, stage.roles)
+        if self.model.chosen_by == "last" or not validation.decides:
+            return float(epoch)
+        assert retrieval is not None
+        return retrieval
 
     def _step(self, batch: Batch, optimisers: Mapping[str, Adam], epoch: int) -> dict[str, float]:
         model = self.model

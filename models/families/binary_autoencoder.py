@@ -41,6 +41,7 @@ class BinaryAutoencoder(Model):
 
     family = "binary-autoencoder"
     Params = BinaryAutoencoderParams
+    supervised = True
     params: BinaryAutoencoderParams
     steps = 900
     encodes_at_once = True

@@ -18,6 +18,7 @@ from .balance import correlation, imbalance
 from .contrast import nt_xent
 from .estimators import Estimator, draw
 from .information import changed_mind, lost_information
+from .supervision import nearness, supervised_contrast
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Recipe:
     balance: float = 0.0
     decorrelation: float = 0.0
     information: float = 0.0
+    supervision: float = 3.0
 
 
 def weighed(terms: Mapping[str, tuple[float, Tensor]]) -> tuple[Tensor, Terms]:
@@ -53,10 +55,13 @@ class HashingParams(FamilyParams):
     pairing: float | None = Field(None, ge=0, le=1, description="share of items decoded towards a neighbour")
     contrast: float | None = Field(None, ge=0, le=100, description="weight of telling a neighbour from other items")
     views: float | None = Field(None, ge=0, le=100, description="weight of telling an augmented view from other items")
-    temperature: float | None = Field(None, gt=0, le=10, description="of both contrasts; a lower one looks nearer")
+    temperature: float | None = Field(None, gt=0, le=10, description="of the contrasts; a lower one looks nearer")
     balance: float | None = Field(None, ge=0, le=1000, description="weight of bits being 1 for half of the items")
     decorrelation: float | None = Field(None, ge=0, le=1000, description="weight of no two bits saying the same")
     information: float | None = Field(None, ge=0, le=1000, description="weight of bits being certain of each item")
+    supervision: float | None = Field(
+        None, ge=0, le=100, description="weight of what labels or pairs say, where they are to be learned from"
+    )
 
     def over(self, recipe: Recipe) -> Recipe:
         """`recipe` with what is given here in place of its own."""
@@ -102,6 +107,11 @@ class Hashing:
             if recipe.information:
                 change = changed_mind(recipe.sharpness * logits, recipe.sharpness * a)
                 terms["change of mind"] = recipe.information, change
+        if recipe.supervision and batch.labels is not None:
+            told = supervised_contrast(2 * bits - 1, batch.labels, recipe.temperature)
+            terms["supervision"] = recipe.supervision, told
+            if batch.apart is not None and len(batch.apart):
+                terms["apart"] = recipe.supervision, nearness(2 * bits - 1, batch.apart)
         if recipe.balance:
             terms["imbalance"] = recipe.balance, imbalance(recipe.sharpness * logits)
         if recipe.decorrelation:
