@@ -157,12 +157,13 @@ def test_models_that_are_there_are_loaded(source: Path, others: Path, tmp_path: 
 
 
 def test_pictures(source: Path, tmp_path: Path) -> None:
-    options = ["--data", source, "--family", "lsh", "--family", "itq", "--seeds", 2, "--bits", 16, "--bits", 32]
-    assert run(*options, "--plots", tmp_path / "plots").exit_code == 0
-    names = {"precision-recall.png", "precision-radius.png", "precision-bits.png"}
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == names
+    assert run("--data", source, *TWO, "--labels", "--plots", tmp_path / "plots").exit_code == 0
+    names = {"precision-recall", "precision-radius", "precision-bits"}
+    every = {f"{name}{suffix}.png" for name in names for suffix in ("", "-with-labels")}
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == every
     bare = saved(tmp_path / "bare.npz", vectors(100), labels=False)
-    assert run("--data", bare, *options[2:], "--plots", tmp_path / "bare").exit_code == 0
+    options = ["--family", "lsh", "--family", "itq", "--seeds", 2, "--bits", 16, "--bits", 32]
+    assert run("--data", bare, *options, "--plots", tmp_path / "bare").exit_code == 0
     assert {path.name for path in (tmp_path / "bare").iterdir()} == {"recall-oversampling.png", "recall-bits.png"}
     for path in (*(tmp_path / "plots").iterdir(), *(tmp_path / "bare").iterdir()):
         picture = decode_image(path.read_bytes())

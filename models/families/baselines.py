@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from ..base import FamilyParams, Model
@@ -30,7 +31,8 @@ class LinearHash(Model):
         return self.rotation.logits(x.flatten(1))
 
     def fit_hash(self, rows: Rows) -> None:
-        self.rotation.fit(rows, lambda x: x.flatten(1), self.method)
+        # The trainer has seeded torch: another seed is another draw, or another start, as it is of a learned family.
+        self.rotation.fit(rows, lambda x: x.flatten(1), self.method, seed=torch.initial_seed())
 
     def decode(self, bits: Tensor) -> Tensor:
         x = self.rotation.restore(bits).unflatten(1, self.input.shape)

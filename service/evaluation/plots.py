@@ -32,21 +32,23 @@ def draw(rows: Sequence[Row], k: int, title: str, folder: Path) -> list[Path]:
     """Write the pictures to `folder` as PNG and return their paths.
 
     With labels: precision against recall, against the radius and against bits. Without: the share of the nearest items
-    in input space among the candidates, against how many are fetched, and against bits.
+    in input space among the candidates, against how many are fetched, and against bits. Models trained with labels are
+    in pictures of their own, whose names end in `-with-labels`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    ranked = [row for row in rows if row.curves]
-    measured = [row for row in rows if row.bits is not None]
-    if ranked:
-        return [
-            _picture(folder / "precision-recall.png", title, _precision_recall, ranked, k),
-            _picture(folder / "precision-radius.png", title, _precision_radius, measured, k),
-            _picture(folder / "precision-bits.png", title, _precision_bits, rows, k),
+    written = []
+    for labels, suffix in ((False, ""), (True, "-with-labels")):
+        shown = [row for row in rows if row.bits is not None and row.labels == labels]
+        if not shown:
+            continue
+        ceilings = [row for row in rows if row.bits is None]
+        kinds = _BY_LABEL if shown[0].curves else _BY_NEIGHBOURS
+        named = f"{title}, trained {'with' if labels else 'without'} labels"
+        written += [
+            _picture(folder / f"{name}{suffix}.png", named, draw_on, [*ceilings, *shown], k)
+            for name, draw_on in kinds.items()
         ]
-    return [
-        _picture(folder / "recall-oversampling.png", title, _recall_oversampling, measured, k),
-        _picture(folder / "recall-bits.png", title, _recall_bits, measured, k),
-    ]
+    return written
 
 
 def _picture(path: Path, title: str, draw_on: _Draw, rows: Sequence[Row], k: int) -> Path:
@@ -72,22 +74,20 @@ def _precision_recall(axes: Axes, rows: Sequence[Row], k: int) -> None:
 
 
 def _precision_radius(axes: Axes, rows: Sequence[Row], k: int) -> None:
-    for row in rows:
+    for row in _codes(rows):
         axes.plot(row.curves["radius_precision"], ".-", label=_label(row))
     axes.set(xlabel="Hamming radius", ylabel="precision within it (an empty answer counts 0)", ylim=(0, 1))
 
 
 def _precision_bits(axes: Axes, rows: Sequence[Row], k: int) -> None:
     _against_bits(axes, rows, f"precision@{k}")
-    for row in rows:
-        if row.bits is None:
-            axes.axhline(row.scores[f"precision@{k}"], linestyle="--", color="grey")
-            axes.annotate(row.name, (1, row.scores[f"precision@{k}"]), xycoords=("axes fraction", "data"), ha="right")
+    for row, style in zip([row for row in rows if row.bits is None], ("--", ":"), strict=False):
+        axes.axhline(row.scores[f"precision@{k}"], linestyle=style, color="grey", label=row.name)
     axes.set(xlabel="bits", ylabel=f"precision@{k}, in expectation over ties")
 
 
 def _recall_oversampling(axes: Axes, rows: Sequence[Row], k: int) -> None:
-    for row in rows:
+    for row in _codes(rows):
         for suffix, style in (("", ".-"), ("_soft", ".--")):
             values = [row.scores[f"neighbours@{factor}x{suffix}"] for factor in FACTORS]
             axes.plot(FACTORS, values, style, label=_label(row) + (", soft rerank" if suffix else ""))
@@ -101,17 +101,31 @@ def _recall_bits(axes: Axes, rows: Sequence[Row], k: int) -> None:
 
 def _against_bits(axes: Axes, rows: Sequence[Row], measure: str) -> None:
     """A line for each family, with the standard deviation over its trainings."""
-    families = dict.fromkeys((row.name.partition(":")[0], row.labels) for row in rows if row.bits is not None)
-    for name, labels in families:
-        line = [row for row in rows if row.bits and (row.name.partition(":")[0], row.labels) == (name, labels)]
-        line.sort(key=lambda row: row.bits or 0)
+    for name in dict.fromkeys(row.name for row in _codes(rows)):
+        line = sorted((row for row in rows if row.name == name), key=lambda row: row.bits or 0)
         axes.errorbar(
             [row.bits or 0 for row in line],
             [row.scores[measure] for row in line],
             [row.deviations.get(measure, 0.0) for row in line],
-            fmt=".-", capsize=3, label=name + (" (labels)" if labels else ""),
+            fmt=".-", capsize=3, label=name,
         )  # fmt: skip
+    widths = sorted({row.bits or 0 for row in _codes(rows)})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(widths, [str(width) for width in widths])
+    axes.minorticks_off()
+
+
+def _codes(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if row.bits is not None]
 
 
 def _label(row: Row) -> str:
-    return row.name + (f" {row.bits} bits" if row.bits else "") + (" (labels)" if row.labels else "")
+    return row.name + (f" {row.bits} bits" if row.bits else "")
+
+
+_BY_LABEL = {
+    "precision-recall": _precision_recall,
+    "precision-radius": _precision_radius,
+    "precision-bits": _precision_bits,
+}
+_BY_NEIGHBOURS = {"recall-oversampling": _recall_oversampling, "recall-bits": _recall_bits}
