@@ -75,15 +75,7 @@ class Judge:
         self._cutoffs = (
             np.unique([*np.geomspace(1, others, _POINTS).round(), *np.minimum(ks, others)]).astype(int).tolist()
         )
-        input = INPUTS[database.kind].fit(database.items)
-        by_input = exact.rank(
-            exact.features(input, queries.items),
-            exact.features(input, database.items)[self._order],
-            self._labels,
-            self._cutoffs,
-            min(NEIGHBOURS, others),
-            self._leave_out,
-        )
+        by_input = self._exact(protocol)
         self._near = by_input[0].nearest
         self.ceilings: Mapping[str, Verdict] = {}
         """What the float input itself finds, by Euclidean distance and by the cosine; empty without labels."""
@@ -91,13 +83,21 @@ class Judge:
             names_of = ("float L2", "float cosine")
             self.ceilings = {name: self._ceiling(one) for name, one in zip(names_of, by_input, strict=True)}
 
-    def judge(self, model: Model) -> Verdict:
-        """Encode database and queries with `model`, search, measure. Raises `InvalidInput` for another kind of item."""
+    def ceiling(self, form: Protocol) -> Verdict:
+        """What exact search by the cosine finds in `form`: the same items as the protocol's, in another form."""
+        return self._ceiling(self._exact(form)[1])
+
+    def judge(self, model: Model, *, form: Protocol | None = None) -> Verdict:
+        """Encode database and queries with `model`, search, measure. Raises `InvalidInput` for another kind of item.
+
+        form: the same items as the protocol's, in another form that the model takes.
+        """
+        form = form or self.protocol
         started = time.perf_counter()
-        codes = _logits(model, self.protocol.database.items)[1]
+        codes = _logits(model, form.database.items)[1]
         seconds = time.perf_counter() - started
         health = measure.bit_health(codes)
-        logits, queries = _logits(model, self.protocol.queries.items)
+        logits, queries = _logits(model, form.queries.items)
         scores, curves = self._search(codes[self._order], queries, logits)
         scores |= {
             "bit_balance": health.balance,
@@ -148,6 +148,18 @@ class Judge:
                 scores[f"{name}_at_radius_{radius}"] = float(values.mean())
         precision, recall = ranking.curve(self._cutoffs)
         return scores, {"cutoffs": self._cutoffs, "precision": precision, "recall": recall}
+
+    def _exact(self, form: Protocol) -> tuple[exact.Exact, exact.Exact]:
+        database, queries = form.database, form.queries
+        input = INPUTS[database.kind].fit(database.items)
+        return exact.rank(
+            exact.features(input, queries.items),
+            exact.features(input, database.items)[self._order],
+            self._labels,
+            self._cutoffs,
+            min(NEIGHBOURS, self._cutoffs[-1]),
+            self._leave_out,
+        )
 
     def _ceiling(self, found: exact.Exact) -> Verdict:
         precision = (found.found / np.array(self._cutoffs)).mean(0).tolist()

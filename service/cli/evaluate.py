@@ -116,6 +116,7 @@ def evaluate(
         judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10])
         rows = measured.ceilings(judge)
         rows += [measured.loaded(judge, data_dir, reference) for reference in model or []]
+        rows += measured.on_lsa(judge, planned, follow)
         rows += [measured.trained(judge, row, follow, labels=labels) for row in planned]
     if plots is not None:
         for path in pictures.draw(rows, judge.ks[0], f"{items.name}, protocol {protocol.name}", plots):

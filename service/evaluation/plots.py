@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def _precision_radius(axes: Axes, rows: Sequence[Row], k: int) -> None:
 
 def _precision_bits(axes: Axes, rows: Sequence[Row], k: int) -> None:
     _against_bits(axes, rows, f"precision@{k}")
-    for row, style in zip([row for row in rows if row.bits is None], ("--", ":"), strict=False):
+    for row, style in zip([row for row in rows if row.bits is None], cycle(("--", ":", "-.")), strict=False):
         axes.axhline(row.scores[f"precision@{k}"], linestyle=style, color="grey", label=row.name)
     axes.set(xlabel="bits", ylabel=f"precision@{k}, in expectation over ties")
 

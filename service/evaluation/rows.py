@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from models.base import build, families
 from models.errors import DataError
 from models.inputs import INPUTS
 from models.registry import Registry
+from models.retrieval import lsa
 from models.retrieval.judge import Judge, Verdict
+from models.retrieval.protocol import Protocol
 from models.train import Progress, Trainer
 
 from ..training import Training, check
@@ -73,26 +75,49 @@ def ceilings(judge: Judge) -> list[Row]:
     return [Row(name, None, None, [verdict]) for name, verdict in judge.ceilings.items()]
 
 
-def trained(judge: Judge, trainings: Sequence[Training], follow: Follow, *, labels: bool) -> Row:
+def on_lsa(judge: Judge, plans: Sequence[Sequence[Training]], follow: Follow) -> list[Row]:
+    """ITQ of texts as the literature has it, on LSA: for each of `plans` that is of ITQ a row, and one for as many
+    leading dimensions of LSA as it has bits, ranked exactly.
+    """
+    plans = [plan for plan in plans if plan[0].family == "itq"]
+    if judge.protocol.database.kind != "text" or not plans:
+        return []
+    form = lsa.as_vectors(judge.protocol)
+    name, rows = f"LSA-{lsa.DIMENSIONS}", []
+    for plan in plans:
+        bits = plan[0].bits
+        if judge.ceilings:
+            part = replace(form, database=lsa.leading(form.database, bits), queries=lsa.leading(form.queries, bits))
+            rows.append(Row(f"float LSA-{bits}", None, None, [judge.ceiling(part)]))
+        row = trained(judge, plan, follow, labels=False, form=form)
+        rows.append(replace(row, name=f"itq on {name}"))
+    return rows
+
+
+def trained(
+    judge: Judge, trainings: Sequence[Training], follow: Follow, *, labels: bool, form: Protocol | None = None
+) -> Row:
     """Train on the database of the protocol, once with each of `trainings`, which differ in their seed.
 
-    labels: let training see them. A family that is fitted in closed form has no use for them and stays without.
+    labels: let a family that can learn from them do so; the others never see them. form: the items of the protocol in
+    another form, to be trained on and encoded instead.
     """
-    data, first = judge.protocol.database, trainings[0]
-    seen = data.labels if labels and families()[first.family].roles else None
+    data, first = (form or judge.protocol).database, trainings[0]
+    seen = data.labels if labels and families()[first.family].supervised else None
     verdicts = []
     for training in trainings:
         started = time.perf_counter()
         input = INPUTS[data.kind].fit(data.items)
         model = build(training.family, input, training.bits, training.family_params(), seed=training.seed)
         trainer = Trainer(model, training.config())
-        follow(f"{training.family} {training.bits} bits, seed {training.seed}", trainer.fit(data.items, seen))
+        steps = trainer.fit(data.items, seen, learn_labels=seen is not None)
+        follow(f"{training.family} {training.bits} bits, seed {training.seed}", steps)
         seconds = time.perf_counter() - started
-        found = judge.judge(model)
+        found = judge.judge(model, form=form)
         own = {name: float(trainer.metrics[name]) for name in ("best_epoch", "retrieval") if name in trainer.metrics}
         scores = {**found.scores, "training_s": seconds, **{f"trainer_{name}": value for name, value in own.items()}}
         verdicts.append(Verdict(scores, found.curves))
-    about = {"params": dict(first.params), "epoch_chosen_by": trainer.metrics["retrieval_measure"]}
+    about = {"params": dict(first.params), "epoch_chosen_by": trainer.metrics.get("epoch_chosen_by")}
     return Row(first.family, first.family, first.bits, verdicts, seen is not None, about)
 
 
@@ -107,18 +132,17 @@ def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
     if kind != wanted:
         raise DataError(f"{entry.reference} takes {kind} items; the data are {wanted} items")
     found = judge.judge(registry.load(entry))
-    scores = {**found.scores, "training_s": float(artefact.metrics["seconds"])}
-    chosen_by = str(artefact.metrics["retrieval_measure"])
-    training = artefact.config["training"]
+    metrics, training = artefact.metrics, artefact.config["training"]
+    scores = {**found.scores, "training_s": float(metrics["seconds"])}
+    # Of a model that does not say what chose its epoch, labels did where its figure is by label.
+    chosen_by = metrics.get("epoch_chosen_by", metrics["retrieval_measure"] if "best_epoch" in metrics else None)
     about = {
         "params": artefact.config["params"], "epoch_chosen_by": chosen_by,
         "fingerprint": entry.fingerprint, "trained_on": training.get("data"),
     }  # fmt: skip
-    # The names of labels chose the epoch, if nothing more.
-    return Row(
-        entry.reference, artefact.config["family"], artefact.config["bits"], [Verdict(scores, found.curves)],
-        "label" in chosen_by, about,
-    )  # fmt: skip
+    labels = "supervised" in metrics or "label" in str(chosen_by)
+    verdicts = [Verdict(scores, found.curves)]
+    return Row(entry.reference, artefact.config["family"], artefact.config["bits"], verdicts, labels, about)
 
 
 def plan(names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any], seeds: int) -> list[list[Training]]:
