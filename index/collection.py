@@ -32,6 +32,7 @@ from .pairs import AllPairs
 from .query import Query, answer
 from .records import CollectionConfig, ModelKey, PutResult, Report, Request, Screen, config_of
 from .rerank import Logits
+from .rescore import Rescore
 from .screen import Sighting, screened
 from .selection import Selections
 from .snapshot import Snapshot
@@ -302,6 +303,8 @@ class Collection:
         cursor: str | None = None,
         filter: Mapping[str, Any] | None = None,
         logits: Logits | None = None,
+        rescore: Rescore | None = None,
+        oversample: int = 1,
         payloads: bool = True,
         codes: bool = False,
         count_only: bool = False,
@@ -311,11 +314,12 @@ class Collection:
         code: `(bits / 8,)`. Ordered by distance, then id. A search by radius alone comes in pages of `limit`,
         each page exact for the state it was read from; `cursor` of one page asks for the next. filter: on payloads,
         see `filters`. logits: `(bits,)`, of the query; what was found is then ordered by its soft distance to them.
+        rescore: or by true distances. oversample: of so many times k then the best k.
         fingerprint: of the model that made the code, None for a ready-made one. Raises `InvalidCode`, `InvalidQuery`,
         and `GenerationChanged` where another model serves by now.
         """
         where = None if filter is None else filters.parse(filter)
-        query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only)
+        query = Query(code, k, radius, limit, cursor, where, logits, payloads, codes, count_only, oversample, rescore)
         query.check()
         with self._live.state() as (reader, snapshot):
             model = self._model_for(snapshot, fingerprint)

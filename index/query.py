@@ -19,6 +19,7 @@ from .protocol import Hits, Plan
 from .reader import Reader
 from .records import ModelKey
 from .rerank import Logits, check_logits, scores_of
+from .rescore import Rescore, rescored
 from .selection import Selections
 from .snapshot import Snapshot
 
@@ -44,6 +45,9 @@ class Query:
     payloads: bool = True
     codes: bool = False
     count_only: bool = False
+    oversample: int = 1
+    """So many times k are found by code, for the other order to choose from."""
+    rescore: Rescore | None = None
 
     def check(self) -> None:
         """Raise `InvalidQuery` where what is asked for cannot be."""
@@ -57,6 +61,10 @@ class Query:
             raise InvalidQuery("a cursor continues a search by radius alone; leave k out")
         if self.logits is not None:
             check_logits(self.logits, self.code.size * 8)
+        if self.rescore is not None and self.k is None:
+            raise InvalidQuery("an exact order is of the k nearest codes; give k")
+        if self.oversample != 1 and (self.k is None or (self.logits is None and self.rescore is None)):
+            raise InvalidQuery("oversample finds more than k for another order to choose from: give k, and an order")
 
     def name(self, collection: str, generation: int) -> str:
         """What a cursor is bound to: everything that decides the order of the whole answer."""
@@ -76,11 +84,15 @@ def answer(
     """The exact answer to `query` in the state that both `reader` and `snapshot` show, of codes by `model`."""
     bound = query.name(collection, snapshot.generation)
     after = None if query.cursor is None else open_cursor(query.cursor, bound)
-    found = _found(reader, snapshot, selections, query)
+    wide = query if query.k is None or query.oversample == 1 else replace(query, k=query.k * query.oversample)
+    found = _found(reader, snapshot, selections, wide)
     total = len(found) if query.k is None else min(query.k, len(found))
     if query.count_only:
         return Page((), total, None, found.plan, model)
     take = query.limit if query.k is None else query.k
+    if query.rescore is not None:
+        best = rescored(reader, found, query.rescore, take, payloads=query.payloads, codes=query.codes)
+        return Page(best, total, None, found.plan, model)
     if query.logits is not None:
         page = _reranked(reader, found, query, take, after, total, bound)
         return replace(page, model=model)

@@ -70,6 +70,14 @@ class Reader:
         """How many items have no kept input."""
         return int(self.db.execute("SELECT count(*) FROM items WHERE input IS NULL").fetchone()[0])
 
+    def inputs_of(self, keys: Sequence[int]) -> tuple[int, int]:
+        """How many of these items have a kept input, and the bytes that those take in the store."""
+        return self.db.execute(  # type: ignore[no-any-return]
+            "SELECT count(input), coalesce(sum(length(input)), 0) FROM items "
+            "WHERE key IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(keys)),),
+        ).fetchone()
+
     def generations(self) -> list[Generation]:
         """What there is, in the order in which it came. Raises `StoreDamaged`."""
         rows = self.db.execute("SELECT number, model, bits, state, items, created_at FROM generations ORDER BY number")

@@ -17,7 +17,7 @@ from models.images import Picture, contact_sheet, encode_png
 from models.inputs import AudioInput
 from models.sounds import Sound
 
-from . import schemas
+from . import rescoring, schemas
 from .codecs import encode, mask_for
 from .coding import info, tensor_and_item, tensor_of
 from .engine import Engine
@@ -133,7 +133,10 @@ def denoise(engine: Engine, request: schemas.DenoiseRequest) -> schemas.DenoiseR
 def _found(engine: Engine, collection: Collection, kind: str, item: Any, options: Any) -> list[schemas.Hit]:
     started = time.perf_counter()
     key, logits, fingerprint = engine.code_of_item(kind, item, collection)
-    found = by_code(engine, collection, key, options, started, time.perf_counter(), logits, fingerprint)
+    exact = None
+    if options.rerank == "exact":
+        exact = rescoring.by_item(engine, collection, engine.model_of(collection)[1], item)
+    found = by_code(engine, collection, key, options, started, time.perf_counter(), logits, fingerprint, exact)
     return [hit_reply(hit) for hit in found.page.hits]
 
 

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from index import Codes, Collection, Hit, Logits, from_hex, pack
 from index.errors import GenerationChanged, HammingIndexError
+from index.rescore import Rescore
 from models.errors import ModelsError
 
-from . import schemas
+from . import rescoring, schemas
 from .answer import Answer
 from .calibration import radius_for
 from .codecs import decode
@@ -21,11 +22,10 @@ from .engine import Engine
 from .errors import InvalidRequest, ServiceError, TooLarge, pointer
 from .plain_json import check_repeats, members_of
 from .rawroute import parsed
+from .rescoring import DEFAULT_K
 from .schemas import Input, SearchBatchRequest, SearchOptions, SearchRequest
 from .shapes import shape_of
 from .twofold import again
-
-DEFAULT_K = 10
 
 
 async def answer(state: Any, body: bytes) -> bytes:
@@ -77,7 +77,7 @@ async def _encoded(engine: Engine, collection: Collection, found: Mapping[str, A
         return _Query(from_hex(text, collection.bits), None)
     mark = collection.fingerprint
     model = None if mark is None else engine.registry.loaded(mark)
-    if model is None or found.get("rerank") == "soft" or not any(len(query.get(kind) or ()) for kind in _LIGHT):
+    if model is None or found.get("rerank", "none") != "none" or not any(len(query.get(kind) or ()) for kind in _LIGHT):
         return None
     if max(len(query.get(kind) or ()) for kind in _LIGHT) > _LIGHT_SIZE:
         return None
@@ -156,7 +156,8 @@ def search(engine: Engine, request: SearchRequest) -> Answer:
 
     def answered() -> Answer:
         code, logits, fingerprint = engine.code_of(request.query, collection, soft=request.rerank == "soft")
-        return by_code(engine, collection, code, request, started, time.perf_counter(), logits, fingerprint)
+        exact = rescoring.by_input(engine, collection, request.query) if request.rerank == "exact" else None
+        return by_code(engine, collection, code, request, started, time.perf_counter(), logits, fingerprint, exact)
 
     return again(answered)
 
@@ -183,6 +184,7 @@ def search_batch(engine: Engine, requests: Sequence[SearchRequest]) -> list[Answ
             f"{len(requests)} searches in one batch, the limit is {engine.settings.max_searches} (max_searches); "
             "send them in parts"
         )
+    rescoring.check_batch(engine, requests)
     replies: list[Answer] = []
     hits = 0
     encoded = _encoded_together(engine, requests)
@@ -240,11 +242,12 @@ def by_code(
     encoded: float,
     logits: Logits | None = None,
     fingerprint: str | None = None,
+    exact: Rescore | None = None,
 ) -> Answer:
     """The exact answer for a code; `started` and `encoded` are times of `perf_counter`.
 
-    logits: of the query, needed for a soft rerank. fingerprint: of the model that made the code; raises
-    `GenerationChanged` where another serves by now.
+    logits: of the query, needed for a soft rerank; exact: its input, for an exact one. fingerprint: of the model that
+    made the code; raises `GenerationChanged` where another serves by now.
     """
     _check(engine, options)
     if options.rerank == "soft" and logits is None:
@@ -252,6 +255,8 @@ def by_code(
             "a soft rerank needs the query's logits, which a code has not; search with the item itself, or rerank none",
             [(pointer("rerank"), "needs an input that the model encodes")],
         )
+    if options.rerank == "exact" and exact is None:
+        raise rescoring.without_input("a code")
     radius = options.radius
     if options.target_precision is not None:
         radius, calibrated = radius_for(collection, options.target_precision)
@@ -266,6 +271,8 @@ def by_code(
         cursor=options.cursor,
         filter=options.filter,
         logits=logits if options.rerank == "soft" else None,
+        rescore=exact,
+        oversample=options.oversample,
         payloads="payload" in options.include,
         codes="code" in options.include,
         count_only=options.count_only,
@@ -290,3 +297,4 @@ def _check(engine: Engine, options: SearchOptions) -> None:
                 f"{name} is at most {limit} (max_{name}); got {value}. For more, {way_out}",
                 [(pointer(name), f"at most {limit}")],
             )
+    rescoring.check(engine, options)

@@ -108,6 +108,17 @@ class Settings(BaseSettings):
     )
     max_k: int = Field(10_000, ge=1, description="nearest neighbours of one search")
     max_limit: int = Field(10_000, ge=1, description="hits in one page of a radius search")
+    max_oversampled: int = Field(
+        20_000,
+        ge=1,
+        description="nearest codes that a search with oversample, or with an exact rerank, chooses from (k x "
+        "oversample); to decode so many thumbnails takes a second or two",
+    )
+    max_oversampled_bytes: int = Field(
+        64 * 2**20,
+        ge=1,
+        description="of kept inputs that one exact rerank compares; photographs take a second for 4 MiB to decode",
+    )
     max_searches: int = Field(256, ge=1, le=10_000, description="searches in one batch")
     max_batch_hits: int = Field(100_000, ge=1, description="hits of a whole batch; with payloads about 100 MB of reply")
     remember_queries: int = Field(

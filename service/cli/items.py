@@ -107,6 +107,10 @@ def search(
     id: Annotated[str | None, typer.Option(help="Find items like this stored item.")] = None,
     k: Annotated[int | None, typer.Option("-k", help="At most so many hits.")] = None,
     radius: Annotated[int | None, typer.Option(help="Everything within this Hamming distance, inclusive.")] = None,
+    rerank: Annotated[
+        str, typer.Option(help="Order by: none (Hamming distance), soft (the query's logits), exact (kept inputs).")
+    ] = "none",
+    oversample: Annotated[int, typer.Option(help="With a rerank: choose from so many times k nearest codes.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the reply as JSON.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
@@ -128,18 +132,23 @@ def search(
     if len(query) != 1:
         raise typer.BadParameter("give exactly one of --text, --image, --audio, --vector, --code, --id")
     try:
-        request = SearchRequest.model_validate({"collection": collection, "query": query, "k": k, "radius": radius})
+        asked = {"k": k, "radius": radius, "rerank": rerank, "oversample": oversample}
+        request = SearchRequest.model_validate({"collection": collection, "query": query, **asked})
     except ValidationError as error:
-        raise typer.BadParameter(error.errors()[0]["msg"]) from None
+        where = "".join(f"--{name}: " for name in error.errors()[0]["loc"][:1])
+        raise typer.BadParameter(where + error.errors()[0]["msg"]) from None
     with open_engine(data_dir, there=True) as engine:
         reply = run(engine, request)
     if as_json:
         print_json(json.loads(reply.json()))
         return
-    table = Table("distance", "id", "payload", title=f"{reply.page.total} items, query code {to_hex(reply.code)}")
+    scored = request.rerank != "none"
+    columns = ("distance", "score", "id", "payload") if scored else ("distance", "id", "payload")
+    table = Table(*columns, title=f"{reply.page.total} items, query code {to_hex(reply.code)}")
     for hit in reply.page.hits:
         payload = json.dumps(hit.payload, ensure_ascii=False)[:120] if hit.payload else ""
-        table.add_row(str(hit.distance), escape(hit.id), escape(payload))
+        score = [f"{hit.score:.4f}"] if hit.score is not None else []
+        table.add_row(str(hit.distance), *score, escape(hit.id), escape(payload))
     console.print(table)
 
 

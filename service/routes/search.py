@@ -14,6 +14,15 @@ from ..schemas import SearchBatchReply, SearchBatchRequest, SearchReply, SearchR
 _EXAMPLES = {
     "by image": {"value": {"collection": "digits", "query": {"image": DIGIT}, "k": 5}},
     "by text": {"value": {"collection": "python-docs", "query": {"text": QUESTION}, "k": 5}},
+    "by text, true distances deciding": {
+        "value": {
+            "collection": "python-docs",
+            "query": {"text": QUESTION},
+            "k": 5,
+            "rerank": "exact",
+            "oversample": 10,
+        }
+    },
     "everything within a radius": {
         "value": {"collection": "digits", "query": {"id": "digit-0000"}, "radius": 6, "include": ["payload", "code"]}
     },

@@ -66,7 +66,10 @@ class Hit(BaseModel):
     id: str
     distance: int
     score: float | None = Field(
-        None, description="with rerank=soft: 1 where all bits agree, -1 where none does", exclude_if=absent
+        None,
+        description="with rerank=soft: 1 where all bits agree, -1 where none does; with rerank=exact: minus the "
+        "distance of the inputs",
+        exclude_if=absent,
     )
     payload: Payload | None = Field(None, exclude_if=absent)
     code: str | None = Field(None, exclude_if=absent)

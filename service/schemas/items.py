@@ -94,8 +94,14 @@ class SearchOptions(Strict):
         description="payload conditions: {field: value}, $eq $ne $gt $gte $lt $lte $in $nin $exists, $and $or $not",
         examples=[{"label": 7}, {"price": {"$gte": 10, "$lt": 20}, "$or": [{"tags": "new"}, {"author.name": "Ann"}]}],
     )
-    rerank: Literal["none", "soft"] = Field(
-        "none", description="soft: order what was found by the distance of the query's real logits from the stored bits"
+    rerank: Literal["none", "soft", "exact"] = Field(
+        "none",
+        description="the order of what was found. soft: by the distance of the query's real logits from the stored "
+        "bits. exact: by the Euclidean distance of the query's input from the kept inputs, of vectors as they came, of "
+        "all else as the model sees it; with k, in a collection that keeps inputs",
+    )
+    oversample: int = Field(
+        1, ge=1, le=100, description="with k and a rerank: of so many times k nearest codes, the best k are the hits"
     )
     include: list[Literal["payload", "code"]] = Field(default=["payload"])
     count_only: bool = Field(False, description="only `total`, no hits")
