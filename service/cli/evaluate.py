@@ -107,7 +107,7 @@ def evaluate(
     if plots is not None:
         pictures.check()
     names = family or ([] if model else _FAMILIES)
-    planned = measured.plan(names, bits or [32, 64], dict(map(parameter, set_ or [])), seeds)
+    planned = measured.plan(names, bits or [32, 64], dict(map(parameter, set_ or [])), seeds, labels=labels)
     items = load_data(source)
     if labels and items.labels is None:
         raise DataError(f"{source!r} has no labels to train with; leave --labels out")

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from index.errors import DataDirectoryError
 from models.base import build, families
-from models.errors import DataError
+from models.errors import DataError, InvalidParams
 from models.inputs import INPUTS
 from models.registry import Registry
 from models.retrieval import lsa
@@ -145,8 +145,12 @@ def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
     return Row(entry.reference, artefact.config["family"], artefact.config["bits"], verdicts, labels, about)
 
 
-def plan(names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any], seeds: int) -> list[list[Training]]:
-    """The trainings of each row. Raises `InvalidParams` where a family, a width or a parameter is wrong."""
+def plan(
+    names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any], seeds: int, *, labels: bool
+) -> list[list[Training]]:
+    """The trainings of each row. Raises `InvalidParams` where a family, a width or a parameter is wrong, or where there
+    are `labels` to learn from and no family that can.
+    """
     rows = [
         [Training("evaluated", name, width, params, seed) for seed in range(seeds)]
         for width in widths
@@ -154,6 +158,9 @@ def plan(names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any],
     ]
     for row in rows:
         check(row[0])
+    able = sorted(name for name, family in families().items() if family.supervised)
+    if labels and not set(names) & set(able):
+        raise InvalidParams(f"with --labels at least one family that learns from them is needed: {', '.join(able)}")
     return rows
 
 
