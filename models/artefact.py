@@ -207,6 +207,16 @@ def _json(value: Mapping[str, Any]) -> bytes:
     return json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False).encode()
 
 
+def _told(metrics: Mapping[str, Any]) -> str:
+    """What must be known to read the figures."""
+    if "supervised" not in metrics:
+        return ""
+    return (
+        f"Learned from {metrics['supervised']} of {metrics['labelled']} items: its figures are not to be held against "
+        "those of models that saw none.\n\n"
+    )
+
+
 def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> str:
     head = {
         "library_name": "hammingbird",
@@ -220,6 +230,7 @@ def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], train
     rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
     return (
         f"---\n{yaml}\n---\n# {title}\n\n{model.family}, {model.bits} bits, {model.input.kind} input. {summary}\n\n"
+        f"{_told(metrics)}"
         f"Can: {', '.join(sorted(capabilities(type(model))))}.\n\n| measured | value |\n|---|---|\n{rows}\n\n"
         f"Trained with `{json.dumps(dict(training), sort_keys=True)}`.\n"
     )

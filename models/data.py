@@ -20,7 +20,10 @@ from .errors import DataError
 
 @dataclass(frozen=True)
 class Dataset:
-    """Items of one kind. `items`, `ids` and, where known, `labels` and `payloads` have equal lengths."""
+    """Items of one kind. `items`, `ids` and, where known, `labels` and `payloads` have equal lengths.
+
+    some_labels: one an item, None where it has none, where some have one and others have not.
+    """
 
     name: str
     kind: str
@@ -28,6 +31,12 @@ class Dataset:
     ids: Sequence[str]
     labels: Sequence[str] | None = None
     payloads: Sequence[Mapping[str, Any]] | None = None
+    some_labels: Sequence[str | None] | None = None
+
+    @property
+    def known_labels(self) -> Sequence[str | None] | None:
+        """The label of each item, None where it has none; None where no item has one."""
+        return self.labels if self.labels is not None else self.some_labels
 
     def __len__(self) -> int:
         return len(self.items)
@@ -35,17 +44,19 @@ class Dataset:
     def describe(self) -> str:
         """What was understood of the source, in a line."""
         shape = f" of {len(self.items[0])} numbers" if self.kind == "vector" else ""
-        labels = sorted(set(self.labels)) if self.labels is not None else []
+        known = [label for label in self.known_labels or () if label is not None]
+        labels = sorted(set(known))
         shown = ", ".join(labels[:8]) + (", ..." if len(labels) > 8 else "")
+        some = f" on {len(known):,} of them" if len(known) < len(self) else ""
         return f"{self.name}: {len(self):,} {'sound' if self.kind == 'audio' else self.kind}s{shape}, " + (
-            f"{len(labels)} labels ({shown})" if labels else "no labels"
+            f"{len(labels)} labels{some} ({shown})" if labels else "no labels"
         )
 
     def payload(self, place: int) -> dict[str, Any] | None:
         """What to store beside the item at `place`: its own payload and its label."""
         payload = dict(self.payloads[place]) if self.payloads is not None else {}
-        if self.labels is not None:
-            payload.setdefault("label", self.labels[place])
+        if self.known_labels is not None and self.known_labels[place] is not None:
+            payload.setdefault("label", self.known_labels[place])
         return payload or None
 
 
@@ -56,7 +67,8 @@ def part(data: Dataset, places: NDArray[np.int64]) -> Dataset:
         return None if values is None else [values[place] for place in places]
 
     items: readers.Items = data.items[places] if isinstance(data.items, np.ndarray) else [data.items[p] for p in places]
-    return Dataset(data.name, data.kind, items, pick(data.ids) or [], pick(data.labels), pick(data.payloads))
+    rest = pick(data.labels), pick(data.payloads), pick(data.some_labels)
+    return Dataset(data.name, data.kind, items, pick(data.ids) or [], *rest)
 
 
 def load(source: str) -> Dataset:
@@ -75,4 +87,4 @@ def load(source: str) -> Dataset:
         raise DataError(f"{source!r} holds the id {twice[:64]!r} more than once; one would overwrite the other")
     name = source if source in builtin.BUILTIN else Path(source).resolve().name
     ids = found.ids or [f"{place:06d}" for place in range(len(found.items))]
-    return Dataset(name, found.kind, found.items, ids, found.labels, found.payloads)
+    return Dataset(name, found.kind, found.items, ids, found.labels, found.payloads, found.some_labels)

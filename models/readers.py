@@ -50,6 +50,8 @@ class Found:
     ids: Sequence[str] | None = None
     labels: Sequence[str] | None = None
     payloads: Sequence[Mapping[str, Any]] | None = None
+    some_labels: Sequence[str | None] | None = None
+    """One an item, None where it has none, where some have one and others have not."""
 
 
 class Files(Sequence[_T]):
@@ -221,13 +223,21 @@ def _records(path: Path, records: Sequence[Mapping[str, Any]]) -> Found:
             raise DataError(f"{path}: the vectors differ in length")
         values = np.array(values, np.float32)
     ids = [str(record["id"]) for record in records] if all("id" in record for record in records) else None
-    labels = [str(record["label"]) for record in records] if all("label" in record for record in records) else None
+    labels, some = _labels(records)
     known = (kind, "id", "label", "payload")
     payloads = [
         {name: value for name, value in record.items() if name not in known} | (record.get("payload") or {})
         for record in records
     ]
-    return Found(kind, values, ids, labels, payloads if any(payloads) else None)
+    return Found(kind, values, ids, labels, payloads if any(payloads) else None, some)
+
+
+def _labels(records: Sequence[Mapping[str, Any]]) -> tuple[list[str] | None, list[str | None] | None]:
+    """The labels of all records, or else of those that have one; an empty cell of a table is none."""
+    found = [record.get("label") for record in records]
+    some = [None if label is None or label == "" else str(label) for label in found]
+    known = [label for label in some if label is not None]
+    return (known, None) if len(known) == len(records) else (None, some if known else None)
 
 
 def _csv(path: Path) -> Found:

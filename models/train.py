@@ -78,6 +78,15 @@ class Progress:
         return asdict(self)
 
 
+def check_supervised(model: Model) -> None:
+    """Raise `InvalidParams` where `model` cannot learn from labels or pairs."""
+    if not model.supervised:
+        able = ", ".join(name for name, family in sorted(families().items()) if family.supervised)
+        raise InvalidParams(
+            f"{model.family} cannot learn from labels or pairs; {able} can: take one of them, or train without"
+        )
+
+
 class Trainer:
     """Trains one model in place. Deterministic for a seed on one machine: it seeds torch's global generator."""
 
@@ -135,11 +144,7 @@ class Trainer:
     ) -> Supervision | None:
         if labels is None and pairs is None:
             return None
-        if not self.model.supervised:
-            able = ", ".join(name for name, family in sorted(families().items()) if family.supervised)
-            raise InvalidParams(
-                f"{self.model.family} cannot learn from labels or pairs; {able} can: take one of them, or train without"
-            )
+        check_supervised(self.model)
         if labels is not None and pairs is not None:
             raise InvalidParams("learn from labels or from pairs, not from both")
         if pairs is not None:

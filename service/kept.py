@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -48,10 +48,11 @@ class KeptItems(Sequence[Any]):
 
 
 @contextmanager
-def dataset_of(store: Path, name: str) -> Iterator[Dataset]:
-    """Every kept input in the store file of the collection `name`, as it is now; label = the payload's `label`.
+def dataset_of(store: Path, name: str, field: str = "label") -> Iterator[Dataset]:
+    """Every kept input in the store file of the collection `name`, as it is now.
 
-    Raises `DataError` where inputs were not kept or are of different kinds.
+    field: the payload field of the labels, dots reach into objects. Raises `DataError` where inputs were not kept, are
+    of different kinds or have a label that is no string, number or truth value.
     """
     ids: list[str] = []
     labels: list[str | None] = []
@@ -62,8 +63,7 @@ def dataset_of(store: Path, name: str) -> Iterator[Dataset]:
                 continue
             kinds.add(item.kind)
             ids.append(item.id)
-            label = (item.payload or {}).get("label")
-            labels.append(None if label is None else str(label))
+            labels.append(_label(item.id, item.payload, field))
         if not ids:
             raise DataError(
                 f"collection {name!r} keeps no inputs to train on; ingest items rather than ready-made codes"
@@ -73,6 +73,25 @@ def dataset_of(store: Path, name: str) -> Iterator[Dataset]:
         kind = kinds.pop()
         items: Sequence[Any] = KeptItems(reader, ids)
         known = [label for label in labels if label is not None]
+        everywhere = len(known) == len(ids)
         yield Dataset(
-            name, kind, items if kind in FILE_KINDS else list(items), ids, known if len(known) == len(ids) else None
+            name,
+            kind,
+            items if kind in FILE_KINDS else list(items),
+            ids,
+            known if everywhere else None,
+            some_labels=labels if known and not everywhere else None,
         )
+
+
+def _label(id: str, payload: Any, field: str) -> str | None:
+    for name in field.split("."):
+        payload = payload.get(name) if isinstance(payload, Mapping) else None
+    if payload is None:
+        return None
+    if isinstance(payload, Mapping | Sequence) and not isinstance(payload, str):
+        raise DataError(
+            f"the payload field {field[:100]!r} of item {id[:100]!r} holds a list or an object; a label is a string, a "
+            "number or a truth value: name a field inside it, or another one"
+        )
+    return str(payload)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from index.drift import CodeProfile
 from models.artefact import save_artefact
 from models.base import Model, build, explain
 from models.data import Dataset
-from models.errors import InvalidInput, InvalidParams
+from models.errors import DataError, InvalidInput, InvalidParams
 from models.inputs import INPUTS
-from models.train import Progress, TrainConfig, Trainer
+from models.pairs import Named, places_of
+from models.train import Progress, TrainConfig, Trainer, check_supervised
 
 _SMALL = 1_000_000
 _AT_ONCE = 256
@@ -29,13 +30,18 @@ _PROFILED = 10_000
 
 @dataclass(frozen=True)
 class Training:
-    """What to train: `params` holds the family's parameters and those of the run, told apart by their names."""
+    """What to train: `params` holds the family's parameters and those of the run, told apart by their names.
+
+    labels: learn from the labels of the data. pairs: learn from these, by ids.
+    """
 
     name: str
     family: str
     bits: int
     params: Mapping[str, Any]
     seed: int = 0
+    labels: bool = False
+    pairs: Sequence[Named] | None = None
 
     def config(self) -> TrainConfig:
         """The run's own parameters. Raises `InvalidParams`."""
@@ -52,14 +58,25 @@ class Training:
 def check(training: Training) -> None:
     """Raise `InvalidParams` where the family, width or a parameter is wrong, before any data is read."""
     training.config()
+    if training.labels and training.pairs is not None:
+        raise InvalidParams("learn from labels or from pairs, not from both")
     # On the "meta" device nothing is allocated, however large the model would be.
     with torch.device("meta"):
         smallest = INPUTS["vector"].from_config({"kind": "vector", "dim": 1})
-        build(training.family, smallest, training.bits, training.family_params())
+        model = build(training.family, smallest, training.bits, training.family_params())
+    if training.labels or training.pairs is not None:
+        check_supervised(model)
 
 
 def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
     """Train on `data`, yielding progress, and save the artefact as the new folder `draft`."""
+    labels = data.known_labels
+    if training.labels and labels is None:
+        raise DataError(
+            f"{data.name} has no labels to learn from: give each item, or some, a label (a folder each, a column "
+            "called label, the payload field that is named), or train without labels"
+        )
+    pairs = None if training.pairs is None else places_of(training.pairs, data.ids)
     model = build(
         training.family,
         INPUTS[data.kind].fit(data.items),
@@ -73,7 +90,7 @@ def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
     small = sum(parameter.numel() for parameter in model.parameters()) < _SMALL
     torch.set_num_threads(1 if small else os.cpu_count() or 1)
     try:
-        yield from trainer.fit(data.items, data.labels)
+        yield from trainer.fit(data.items, labels, learn_labels=training.labels, pairs=pairs)
     finally:
         torch.set_num_threads(before)
     save_artefact(

@@ -109,6 +109,8 @@ def test_progress_in_a_pipe_is_plain_lines(tmp_path: Path) -> None:
         (["train", "--data", "digits", "--name", "x", "--family", "nobody"], "there is no family"),
         (["train", "--data", "digits", "--name", "x", "--bits", "7"], "multiple of 8"),
         (["train", "--data", "digits", "--name", "Bad Name"], "a name has"),
+        (["train", "--data", "digits", "--name", "x", "--family", "itq", "--labels"], "cannot learn from labels"),
+        (["train", "--data", "digits", "--name", "x", "--pairs", "none.csv"], "none.csv cannot be read"),
         (["train", "--data", "digits", "--name", "x", "--set", "unknown=1"], "unknown"),
         (["ingest", "--data", "digits", "--collection", "x"], "there is no collection 'x'"),
         (["ingest", "--data", "digits", "--collection", "x", "--model", "y"], "there is no model 'y'"),

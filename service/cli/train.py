@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -23,15 +24,22 @@ def train(
     ),
     bits: Annotated[int, typer.Option(help="Width of the codes: a multiple of 8, 8 to 1024.")] = 64,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value; repeatable.")] = None,
+    labels: Annotated[bool, typer.Option("--labels", help="Learn from the labels of the data, too.")] = False,
+    pairs: Annotated[
+        Path | None, typer.Option(help="Learn from pairs: a .jsonl or .csv file of a, b (ids), same (true or false).")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
     """Train a model. Example: hammingbird train --data ./photos --name photos-hash --bits 64"""
+    from models.pairs import read_pairs
+
     from ..training import Training, check
     from ..training import train as run
 
-    training = Training(name, family, bits, dict(map(parameter, set_ or [])), seed)
+    known = None if pairs is None else read_pairs(pairs)
+    training = Training(name, family, bits, dict(map(parameter, set_ or [])), seed, labels, known)
     check(training)
     with open_engine(data_dir) as engine:
         draft = engine.registry.draft(name)
@@ -49,7 +57,9 @@ def train(
     if as_json:
         print_json({"model": entry.reference, "fingerprint": entry.fingerprint, "metrics": dict(metrics)})
     else:
-        console.print(f"{entry.reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}", highlight=False)
+        told = f", learned from {metrics['supervised']}" if "supervised" in metrics else ""
+        line = f"{entry.reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}{told}"
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def parameter(text: str) -> tuple[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends
+from fastapi.openapi.models import Example
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -26,13 +27,42 @@ router = APIRouter(tags=["jobs"], route_class=JsonRoute)
 
 _POLL_S = 0.2
 _EXAMPLE = {"name": "my-hash", "family": "binary-autoencoder", "bits": 64, "data": {"dataset": "digits"}, "seed": 0}
+_EXAMPLES: dict[str, Example] = {
+    "from the items alone": {"value": _EXAMPLE},
+    "with the labels of a collection": {
+        "value": {
+            "name": "my-hash",
+            "family": "binary-autoencoder",
+            "bits": 64,
+            "data": {"collection": "digits", "label": "label"},
+            "labels": True,
+        }
+    },
+    "with pairs": {
+        "value": {
+            "name": "my-hash",
+            "family": "binary-autoencoder",
+            "bits": 64,
+            "data": {"collection": "digits"},
+            "pairs": [
+                {"a": {"id": "digit-0000"}, "b": {"id": "digit-0010"}, "same": True},
+                {"a": {"id": "digit-0000"}, "b": {"id": "digit-0001"}, "same": False},
+            ],
+        }
+    },
+}
 
 
 @router.post("/train", status_code=202)
-def train(body: Annotated[TrainRequest, Body(examples=[_EXAMPLE])], engine: EngineDep, runner: RunnerDep) -> Job:
-    """Train a model on a collection's kept inputs or a built-in data set, in the background."""
+def train(body: Annotated[TrainRequest, Body(openapi_examples=_EXAMPLES)], engine: EngineDep, runner: RunnerDep) -> Job:
+    """Train a model on a collection's kept inputs or a built-in data set, in the background.
+
+    Nothing but the items is learned from, and nothing else chooses the epoch, unless `labels` or `pairs` are given:
+    then the metrics of the model say `supervised`, and its figures are no longer those of a model that saw none.
+    """
     check_name(body.name)
-    asked = training.Training(body.name, body.family, body.bits, body.params, body.seed)
+    pairs = None if body.pairs is None else [(pair.a.id, pair.b.id, pair.same) for pair in body.pairs]
+    asked = training.Training(body.name, body.family, body.bits, body.params, body.seed, body.labels, pairs)
     training.check(asked)
     if body.data.dataset is not None:
         if body.data.dataset not in BUILTIN:  # a path would let a client read the server's files
@@ -41,7 +71,7 @@ def train(body: Annotated[TrainRequest, Body(examples=[_EXAMPLE])], engine: Engi
     else:
         name = engine.catalogue.get(body.data.collection or "").name
         store = engine.settings.data_dir / "collections" / name / STORE_FILE
-        data = {"store": str(store.resolve()), "collection": name}
+        data = {"store": str(store.resolve()), "collection": name, "label": body.data.label or "label"}
     return Job(**runner.submit(Train(engine.registry, asked, data)))
 
 

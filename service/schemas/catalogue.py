@@ -117,12 +117,32 @@ class TrainData(Strict):
 
     collection: str | None = Field(None, description="the kept inputs of a collection")
     dataset: str | None = Field(None, description="a built-in data set: digits, python-docs, lines, spiral, tones")
+    label: str | None = Field(
+        None,
+        min_length=1,
+        max_length=500,
+        description="of a collection: the payload field that holds the labels, dots reach into objects; `label`",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.collection is None) == (self.dataset is None):
             raise ValueError("give exactly one of collection, dataset")
+        if self.label is not None and self.collection is None:
+            raise ValueError("`label` names a payload field of a collection; a built-in data set has labels of its own")
         return self
+
+
+class TrainingItem(Strict):
+    id: str = Field(min_length=1)
+
+
+class TrainingPair(Strict):
+    """Two of the items that are trained on, and whether they belong together."""
+
+    a: TrainingItem
+    b: TrainingItem
+    same: bool
 
 
 class TrainRequest(Strict):
@@ -132,6 +152,14 @@ class TrainRequest(Strict):
     data: TrainData
     params: dict[str, Any] = Field(default={}, description="of the family and of training; see GET /families")
     seed: int = Field(0, ge=0, lt=2**63)
+    labels: bool = Field(False, description="learn from the labels of the data, as far as items have one")
+    pairs: list[TrainingPair] | None = Field(
+        None,
+        min_length=1,
+        max_length=MOST,
+        fail_fast=True,
+        description="learn from these: what is `same` gets like codes, what is not unlike ones",
+    )
 
 
 class Job(BaseModel):

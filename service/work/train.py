@@ -20,7 +20,8 @@ class Train(Work):
     kind = "train"
 
     def __init__(self, registry: Registry, training: Training, data: Mapping[str, str]) -> None:
-        """data: `{"dataset": name}`, or `{"store": path, "collection": name}` for the kept inputs in a store."""
+        """data: `{"dataset": name}`, or `{"store": path, "collection": name, "label": field}` for the kept inputs in a
+        store."""
         self._registry = registry
         self._training = training
         self._data = data
@@ -55,7 +56,7 @@ def run(spec: Mapping[str, Any]) -> Lines:
         if "dataset" in spec:
             data = load(spec["dataset"])
         else:
-            data = stack.enter_context(dataset_of(Path(spec["store"]), spec["collection"]))
+            data = stack.enter_context(dataset_of(Path(spec["store"]), spec["collection"], spec["label"]))
         for progress in train(Training(**spec["training"]), data, Path(spec["draft"])):
             yield {"progress": progress.as_dict()}
     yield {"result": {}}
