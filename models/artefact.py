@@ -30,7 +30,7 @@ from safetensors.torch import load, save
 from .base import BIT_RULE, MAX_BITS, MIN_BITS, Model, build, families
 from .capabilities import capabilities
 from .errors import ArtefactDamaged, InvalidParams
-from .inputs import INPUTS, input_from_config
+from .specs import input_from_config, spec_of
 
 FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
@@ -140,10 +140,10 @@ def read_artefact(folder: Path) -> Artefact:
         raise ArtefactDamaged(f"{folder}: bits must be a multiple of 8 from {MIN_BITS} to {MAX_BITS}; it is {bits!r}")
     if not isinstance(config.get("params"), dict) or not isinstance(config.get("input"), dict):
         raise ArtefactDamaged(f"{folder}: config.json is not the config of a model")
-    if config["input"].get("kind") not in INPUTS:
-        raise ArtefactDamaged(
-            f"{folder}: input kind {config['input'].get('kind')!r} is not one that this program knows"
-        )
+    try:
+        spec_of(config["input"])
+    except ArtefactDamaged as error:
+        raise ArtefactDamaged(f"{folder}: {error}") from None
     metrics = _object(folder, "metrics.json", contents["metrics.json"])
     codes = _object(folder, _CODES, contents[_CODES]) if _CODES in contents else None
     return Artefact(folder, config, metrics, contents["card.md"].decode(), mark, codes)
@@ -151,7 +151,7 @@ def read_artefact(folder: Path) -> Artefact:
 
 @torch.inference_mode(False)  # whoever asks first: tensors made in inference mode would stay without versions
 def load_model(folder: Path) -> Model:
-    """The model saved in `folder`, ready to encode. Raises `ArtefactDamaged`."""
+    """The model saved in `folder`, ready to encode. Raises `ArtefactDamaged`, `EmbeddingUnavailable`."""
     artefact = read_artefact(folder)
     config = artefact.config
     try:
@@ -226,11 +226,12 @@ def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], train
         "metrics": dict(metrics),
     }
     yaml = "\n".join(f"{name}: {json.dumps(value)}" for name, value in head.items())  # JSON is YAML
+    can = ", ".join(sorted(capabilities(type(model), type(model.input))))
     summary = (type(model).__doc__ or "").strip()
     rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
     return (
         f"---\n{yaml}\n---\n# {title}\n\n{model.family}, {model.bits} bits, {model.input.kind} input. {summary}\n\n"
         f"{_told(metrics)}"
-        f"Can: {', '.join(sorted(capabilities(type(model))))}.\n\n| measured | value |\n|---|---|\n{rows}\n\n"
+        f"Can: {can}.\n\n| measured | value |\n|---|---|\n{rows}\n\n"
         f"Trained with `{json.dumps(dict(training), sort_keys=True)}`.\n"
     )

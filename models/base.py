@@ -69,9 +69,6 @@ BIT_RULE = "bit = 1 iff logit > 0; numpy packbits order"
 _BATCH = 256
 log = logging.getLogger(__name__)
 
-_NEAR_ZERO = 1e-5
-"""A logit this close to zero, against the largest of its item, is computed again in float64 (see `Model.logits`)."""
-
 
 class FamilyParams(BaseModel):
     """The choices a family leaves to its user; every one has a default that works."""
@@ -173,11 +170,11 @@ class Model(nn.Module, ABC):
         """
         if len(items) == 0:
             return np.empty((0, self.bits), np.float32)
-        return self.logits_of(self.input.tensor(items))
+        return self.logits_of(self.input.tensor(items), items)
 
     @torch.inference_mode()
-    def logits_of(self, x: Tensor) -> NDArray[np.float32]:
-        """`logits` of a tensor `(n, *input.shape)`."""
+    def logits_of(self, x: Tensor, items: Items | None = None) -> NDArray[np.float32]:
+        """`logits` of a tensor `(n, *input.shape)`, which is that of `items` where they are given."""
         if self.training:  # to say so again would take longer than a small model takes for an item
             self.eval()
         x = x.to(self.device)
@@ -185,11 +182,18 @@ class Model(nn.Module, ABC):
         # From here on with numpy, which takes a fifth of the time that torch takes for arrays so small.
         out: NDArray[np.float32] = np.concatenate([part.float().cpu().numpy() for part in parts])
         size = np.abs(out)
-        weak = size < _NEAR_ZERO * np.maximum(size.max(axis=1, keepdims=True), 1)
+        weak = size < self.input.near_zero * np.maximum(size.max(axis=1, keepdims=True), 1)
         near = weak.any(axis=1)
         if near.any():
             log.debug("%d weak bits in %d of %d items: settled in float64", weak.sum(), near.sum(), len(x))
-            out[near] = self._in_float64().encode(x[torch.from_numpy(near)].double()).float().cpu().numpy()
+            exact = x[torch.from_numpy(near)]
+            if items is None:
+                exact = exact.double()
+            else:
+                exact = self.input.exact(exact, [items[place] for place in np.flatnonzero(near).tolist()]).to(
+                    self.device
+                )
+            out[near] = self._in_float64().encode(exact).float().cpu().numpy()
         if not (finite := np.isfinite(out)).all():
             raise InvalidInput(
                 "the model gives no finite logits for this item, so it has no code; its values may be too large",

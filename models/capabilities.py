@@ -11,6 +11,8 @@ from typing import Protocol, runtime_checkable
 
 from torch import Generator, Tensor
 
+from .preprocessing import InputSpec
+
 
 @runtime_checkable
 class Decodes(Protocol):
@@ -103,11 +105,16 @@ CAPABILITIES: Mapping[str, type] = {
 }
 
 
-def capabilities(family: type) -> frozenset[str]:
-    """What models of `family` can do, by name; every one can "encode"."""
-    return frozenset(
-        {"encode"} | {name for name, protocol in CAPABILITIES.items() if hasattr(family, _method(protocol))}
-    )
+_MAKE_NO_ITEMS = frozenset({"encode", "score", "weigh"})
+
+
+def capabilities(family: type, input: type[InputSpec] | None = None) -> frozenset[str]:
+    """What models of `family` can do, by name; every one can "encode".
+
+    input: the class of their input; where it gives no items back, they can only do what makes none.
+    """
+    able = {"encode"} | {name for name, protocol in CAPABILITIES.items() if hasattr(family, _method(protocol))}
+    return frozenset(able if input is None or input.restores else able & _MAKE_NO_ITEMS)
 
 
 def _method(protocol: type) -> str:

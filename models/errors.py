@@ -7,6 +7,7 @@
     ├── InvalidParams       a family, width or parameter that does not exist or is out of range
     ├── UnknownModel        no such name, version or alias in the registry
     ├── ArtefactDamaged     a saved model that is not what was saved
+    ├── EmbeddingUnavailable  a pretrained network that is missing, or not the one a model was trained with
     └── TrainingFailed      the loss or a weight stopped being finite
 
 Every message says what was wrong, the limit, the value seen and the way out.
@@ -46,6 +47,10 @@ class UnknownModel(ModelsError):
 
 class ArtefactDamaged(ModelsError):
     """A saved model whose files are missing, changed, or not of this format."""
+
+
+class EmbeddingUnavailable(ModelsError):
+    """A pretrained network that is not installed, is damaged, or is not the one that a model was trained with."""
 
 
 class TrainingFailed(ModelsError):

@@ -25,7 +25,7 @@ from .readers import Items
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-__all__ = ["INPUTS", "AudioInput", "ImageInput", "InputSpec", "Rows", "TextInput", "VectorInput", "input_from_config"]
+__all__ = ["INPUTS", "AudioInput", "ImageInput", "InputSpec", "Rows", "TextInput", "VectorInput"]
 
 MAX_SIDE = 256
 MAX_DIM = 65_536
@@ -225,11 +225,3 @@ class TextInput(InputSpec):
 
 
 INPUTS: Mapping[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageInput, VectorInput, TextInput, AudioInput)}
-
-
-def input_from_config(config: Mapping[str, Any]) -> InputSpec:
-    """The input module that `config` describes. Raises `ArtefactDamaged`."""
-    kind = config.get("kind")
-    if not isinstance(kind, str) or kind not in INPUTS:
-        raise ArtefactDamaged(f"unknown input kind {kind!r}; this program knows {', '.join(INPUTS)}")
-    return INPUTS[kind].from_config(config)

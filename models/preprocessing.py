@@ -53,7 +53,21 @@ class InputSpec(nn.Module):
     kind: ClassVar[str]
     likelihood: ClassVar[str]
     """How a reconstruction is judged: "bernoulli", "gaussian" or "multinomial" (see `layers`)."""
+    restores: ClassVar[bool] = True
+    """Whether a tensor can be made an item again."""
+    at_once: ClassVar[bool] = True
+    """Whether an item becomes a tensor in so little time, and so surely, that others can wait for it."""
     shape: tuple[int, ...]
+
+    @property
+    def near_zero(self) -> float:
+        """A logit so close to zero, against the largest of its item, is computed again of `exact` (`Model.logits`)."""
+        return 1e-5
+
+    @property
+    def form(self) -> str:
+        """The kind of input that the tensors are like: whose recipe suits them."""
+        return self.kind
 
     @property
     def size(self) -> int:
@@ -107,6 +121,10 @@ class InputSpec(nn.Module):
     @abstractmethod
     def example(self) -> Any:
         """Some item that this input can take."""
+
+    def exact(self, x: Tensor, items: Items) -> Tensor:
+        """`x` `(n, *shape)`, the tensor of `items`, in float64, the same for an item alone as within any batch."""
+        return x.double()
 
     def shrink(self, item: Any) -> Any:
         """The item without what `rest` would throw away, so that many can be held at once."""

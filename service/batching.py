@@ -97,7 +97,8 @@ class Encoder:
         self._stuck = 0
         self._item_s = SLICE_S / 16  # for an item, by the last batches
         numbers = sum(part.numel() for part in model.state_dict().values())
-        self.quick = model.encodes_at_once and numbers <= QUICK_NUMBERS and model.device.type == "cpu"
+        small = numbers <= QUICK_NUMBERS and model.device.type == "cpu"
+        self.quick = small and model.encodes_at_once and model.input.at_once
         """Whether an item alone takes so little, and so surely, that `at_once` may be asked for it."""
         self._canary_lock = threading.Lock()
         self._canary: tuple[float, Canary] = (-1e9, Canary(None, False))

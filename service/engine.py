@@ -156,7 +156,12 @@ class Engine:
     def require(self, entry: Entry, capability: str) -> Model:
         """The model of `entry`, which must have `capability`. Raises `CapabilityMissing` naming those that do."""
         model = self.registry.load(entry)
-        if capability not in capabilities(type(model)):
+        if capability not in capabilities(type(model), type(model.input)):
+            if capability in capabilities(type(model)):
+                raise CapabilityMissing(
+                    f"{entry.reference} knows its items by an embedding, which cannot be made {model.input.kind} "
+                    f"again, so it cannot {capability}; a {model.family} trained without `embedding` can"
+                )
             able = sorted(name for name, family in families().items() if capability in capabilities(family))
             raise CapabilityMissing(
                 f"{entry.reference} is a {model.family}, which cannot {capability}; these can: {', '.join(able)}"

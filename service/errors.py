@@ -159,6 +159,12 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (model_errors.DataError, HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-data", "The data cannot be used"),
     (model_errors.UnknownModel, HTTPStatus.NOT_FOUND, "unknown-model", "There is no such model"),
     (model_errors.ArtefactDamaged, HTTPStatus.SERVICE_UNAVAILABLE, "model-damaged", "A saved model is damaged"),
+    (
+        model_errors.EmbeddingUnavailable,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "embedding-unavailable",
+        "The embedding of texts is not installed as the model needs it",
+    ),
 )
 
 

@@ -93,6 +93,12 @@ def by_input(engine: Engine, collection: Collection, value: Input) -> Rescore:
 def by_item(engine: Engine, collection: Collection, model: Model, item: Any) -> Rescore:
     """The same for an item in memory, which `model` can take."""
     _check_keeps(collection)
+    if not model.input.at_once:
+        raise InvalidRequest(
+            f"an exact rerank would embed again every {model.input.kind} that it compares, which takes too long; "
+            "rerank soft, which needs the codes alone",
+            [(pointer("rerank"), "not with a model of embeddings")],
+        )
     settings = engine.settings
     return Rescore(distances_from(model, item), settings.max_oversampled, settings.max_oversampled_bytes)
 

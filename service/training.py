@@ -20,6 +20,7 @@ from models.data import Dataset
 from models.errors import DataError, InvalidInput, InvalidParams
 from models.inputs import INPUTS
 from models.pairs import Named, places_of
+from models.specs import InputParams, fit_input
 from models.train import Progress, TrainConfig, Trainer, check_supervised
 
 _SMALL = 1_000_000
@@ -30,7 +31,7 @@ _PROFILED = 10_000
 
 @dataclass(frozen=True)
 class Training:
-    """What to train: `params` holds the family's parameters and those of the run, told apart by their names.
+    """What to train: `params` holds the parameters of family, run and preprocessing, told apart by their names.
 
     labels: learn from the labels of the data. pairs: learn from these, by ids.
     """
@@ -51,15 +52,28 @@ class Training:
         except ValidationError as error:
             raise InvalidParams(explain(error)) from None
 
+    def input_params(self) -> InputParams:
+        """What is asked of the preprocessing. Raises `InvalidParams`."""
+        try:
+            return InputParams(**{name: self.params[name] for name in InputParams.model_fields if name in self.params})
+        except ValidationError as error:
+            raise InvalidParams(explain(error)) from None
+
     def family_params(self) -> dict[str, Any]:
-        return {name: value for name, value in self.params.items() if name not in TrainConfig.model_fields}
+        """The rest: the parameters of the family."""
+        others = TrainConfig.model_fields.keys() | InputParams.model_fields.keys()
+        return {name: value for name, value in self.params.items() if name not in others}
 
 
 def check(training: Training) -> None:
-    """Raise `InvalidParams` where the family, width or a parameter is wrong, before any data is read."""
+    """Raise `InvalidParams` where the family, width or a parameter is wrong, before any data is read.
+
+    Or `EmbeddingUnavailable`.
+    """
     training.config()
     if training.labels and training.pairs is not None:
         raise InvalidParams("learn from labels or from pairs, not from both")
+    training.input_params().check()
     # On the "meta" device nothing is allocated, however large the model would be.
     with torch.device("meta"):
         smallest = INPUTS["vector"].from_config({"kind": "vector", "dim": 1})
@@ -70,6 +84,11 @@ def check(training: Training) -> None:
 
 def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
     """Train on `data`, yielding progress, and save the artefact as the new folder `draft`."""
+    with training.input_params().remembering():
+        yield from _train(training, data, draft)
+
+
+def _train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
     labels = data.known_labels
     if training.labels and labels is None:
         raise DataError(
@@ -79,7 +98,7 @@ def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
     pairs = None if training.pairs is None else places_of(training.pairs, data.ids)
     model = build(
         training.family,
-        INPUTS[data.kind].fit(data.items),
+        fit_input(data.kind, data.items, training.input_params()),
         training.bits,
         training.family_params(),
         seed=training.seed,

@@ -69,7 +69,7 @@ class BernoulliVae(Model):
         )
         self.balance: nn.Module = nn.BatchNorm1d(bits, affine=False)
         self.decoder = dense([bits, input.size] if self._words else [bits, width, width, input.size])
-        self.hashing = Hashing(params.over(RECIPES[input.kind]))
+        self.hashing = Hashing(params.over(RECIPES[input.form]))
 
     @property
     def neighbours(self) -> int:

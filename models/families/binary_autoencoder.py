@@ -55,7 +55,7 @@ class BinaryAutoencoder(Model):
         # Words are decoded by one linear layer, which gives every bit its words (NASH: Shen et al., ACL 2018).
         self.decoder = dense([bits, input.size] if self._words else [bits, params.hidden, input.size])
         self.register_buffer("variance", torch.ones(()))
-        self.hashing = Hashing(params.over(RECIPES[input.kind]))
+        self.hashing = Hashing(params.over(RECIPES[input.form]))
 
     @property
     def neighbours(self) -> int:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from .. import measure
 from ..base import Model
-from ..inputs import INPUTS
 from ..readers import Items
+from ..specs import InputParams, fit_input
 from . import exact
 from .oversampling import FACTORS, NEIGHBOURS, POOL, by_hamming, by_soft_rerank
 from .protocol import Protocol
@@ -59,9 +59,10 @@ class Verdict:
 class Judge:
     """Everything of a protocol that is the same for all models: relevance, the order of ties, the true neighbours."""
 
-    def __init__(self, protocol: Protocol, ks: Sequence[int]) -> None:
+    def __init__(self, protocol: Protocol, ks: Sequence[int], params: InputParams | None = None) -> None:
+        """ks: precision among so many nearest. params: how the protocol's items are made the float input."""
         database, queries = protocol.database, protocol.queries
-        self.protocol, self.ks = protocol, tuple(ks)
+        self.protocol, self.ks, self._params = protocol, tuple(ks), params or InputParams()
         self._order = np.random.default_rng(_TIE_SEED).permutation(len(database))
         place = np.argsort(self._order)  # where each item of the database went
         self._leave_out = None if protocol.leave_out is None else place[protocol.leave_out]
@@ -151,7 +152,8 @@ class Judge:
 
     def _exact(self, form: Protocol) -> tuple[exact.Exact, exact.Exact]:
         database, queries = form.database, form.queries
-        input = INPUTS[database.kind].fit(database.items)
+        params = self._params if form is self.protocol else InputParams()
+        input = fit_input(database.kind, database.items, params)
         return exact.rank(
             exact.features(input, queries.items),
             exact.features(input, database.items)[self._order],

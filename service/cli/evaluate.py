@@ -98,6 +98,7 @@ def evaluate(
         return
 
     from models.retrieval.judge import Judge
+    from models.specs import InputParams
 
     from ..evaluation import plots as pictures
     from ..evaluation import rows as measured
@@ -111,9 +112,10 @@ def evaluate(
     items = load_data(source)
     if labels and items.labels is None:
         raise DataError(f"{source!r} has no labels to train with; leave --labels out")
-    with measured.threads(threads) as used:
+    params = planned[0][0].input_params() if planned else InputParams()
+    with measured.threads(threads) as used, params.remembering():
         protocol = _protocol(items, queries, split)
-        judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10])
+        judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10], params)
         rows = measured.ceilings(judge)
         rows += [measured.loaded(judge, data_dir, reference) for reference in model or []]
         rows += measured.on_lsa(judge, planned, follow)

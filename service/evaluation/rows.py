@@ -16,11 +16,11 @@ from threadpoolctl import threadpool_limits
 from index.errors import DataDirectoryError
 from models.base import build, families
 from models.errors import DataError, InvalidParams
-from models.inputs import INPUTS
 from models.registry import Registry
 from models.retrieval import lsa
 from models.retrieval.judge import Judge, Verdict
 from models.retrieval.protocol import Protocol
+from models.specs import InputParams, fit_input
 from models.train import Progress, Trainer
 
 from ..training import Training, check
@@ -107,7 +107,7 @@ def trained(
     verdicts = []
     for training in trainings:
         started = time.perf_counter()
-        input = INPUTS[data.kind].fit(data.items)
+        input = fit_input(data.kind, data.items, training.input_params() if form is None else InputParams())
         model = build(training.family, input, training.bits, training.family_params(), seed=training.seed)
         trainer = Trainer(model, training.config())
         steps = trainer.fit(data.items, seen, learn_labels=seen is not None)

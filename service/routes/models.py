@@ -10,6 +10,7 @@ from models.base import families as known_families
 from models.capabilities import capabilities
 from models.errors import UnknownModel
 from models.registry import Entry
+from models.specs import InputParams, spec_of
 from models.train import TrainConfig
 
 from ..dependencies import EngineDep
@@ -32,7 +33,7 @@ def model_card(entry: Entry, *, whole: bool = False) -> ModelCard:
         family=config["family"],
         bits=config["bits"],
         input=shape,
-        capabilities=sorted(capabilities(known_families()[config["family"]])),
+        capabilities=sorted(capabilities(known_families()[config["family"]], spec_of(config["input"]))),
         metrics=dict(entry.artefact.metrics),
         card=entry.artefact.card if whole else None,
     )
@@ -88,4 +89,5 @@ def families() -> FamilyList:
             for name, family in sorted(known_families().items())
         ],
         training=TrainConfig.model_json_schema(),
+        input=InputParams.model_json_schema(),
     )

@@ -91,6 +91,7 @@ class FamilyInfo(BaseModel):
 class FamilyList(BaseModel):
     families: list[FamilyInfo]
     training: dict[str, Any] = Field(description="JSON schema of the parameters that every training takes")
+    input: dict[str, Any] = Field(description="JSON schema of the parameters of the preprocessing")
 
 
 class ModelCard(ModelInfo):
@@ -150,7 +151,9 @@ class TrainRequest(Strict):
     family: str
     bits: int = 64
     data: TrainData
-    params: dict[str, Any] = Field(default={}, description="of the family and of training; see GET /families")
+    params: dict[str, Any] = Field(
+        default={}, description="of the family, of training and of the preprocessing; see GET /families"
+    )
     seed: int = Field(0, ge=0, lt=2**63)
     labels: bool = Field(False, description="learn from the labels of the data, as far as items have one")
     pairs: list[TrainingPair] | None = Field(

@@ -14,8 +14,9 @@ import torch
 
 from models.data import load
 from models.errors import ArtefactDamaged, DataError, InputTooLarge, InvalidInput
-from models.inputs import AudioInput, input_from_config
+from models.inputs import AudioInput
 from models.sounds import Sound, as_written, decode_sound, encode_wav, resample, sound_seconds
+from models.specs import input_from_config
 from models.spectrogram import analyse, convergence, mel_filters, resolves, synthesise, unmel
 from models.synthetic import tones
 
