@@ -50,7 +50,7 @@ def evaluate(
     bits: Annotated[list[int] | None, typer.Option(help="Width of the codes; repeatable. Default: 32, 64")] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...", min=1)] = 3,
     k: Annotated[
-        list[int] | None, typer.Option("-k", help="Precision among so many nearest; repeatable.", min=1)
+        list[int] | None, typer.Option("-k", help="Precision among so many nearest; repeatable. Default: 10", min=1)
     ] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value; repeatable.")] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Let training see the labels; reported apart.")] = False,
