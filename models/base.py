@@ -83,15 +83,17 @@ class Model(nn.Module, ABC):
     Params: ClassVar[type[FamilyParams]] = FamilyParams
     roles: ClassVar[tuple[str, ...]] = ("autoencoder",)
     """Optimisers, stepped in this order on each batch; none for a model fitted in closed form."""
-    chosen_by: ClassVar[Literal["retrieval", "loss", "last"]] = "retrieval"
+    chosen_by: Literal["retrieval", "loss", "last"] = "retrieval"
     """What picks the best epoch on held-out items. A family made to generate or repair is judged by its own
     loss: the epoch at which its codes retrieve best comes long before it has learned what it is for. Where two
     networks play against each other no loss says which epoch is best, and the last one is kept."""
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
     """Adam's decay rates; games between networks want less momentum."""
-    steps: ClassVar[int] = 2000
+    steps: int = 2000
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
-    encodes_at_once: ClassVar[bool] = False
+    batch_size: int = 128
+    """Items of a step, unless the user says otherwise."""
+    encodes_at_once: bool = False
     """Whether `encode` is a few matrix products and nothing else, so that its time is known and it cannot hang."""
     supervised: ClassVar[bool] = False
     """Whether the loss learns from `Batch.labels` and `Batch.apart`."""

@@ -43,7 +43,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the data; by size when left out")
-    batch_size: int = Field(128, ge=2, le=65_536)
+    batch_size: int | None = Field(None, ge=2, le=65_536, description="the family's own when left out")
     learning_rate: float | None = Field(None, gt=0, le=1, description="the family's own when left out")
     patience: int = Field(25, ge=1, description="epochs without better retrieval after which training stops")
     validation_share: float = Field(0.1, gt=0, le=0.5, description="held out to choose the epoch")
@@ -51,11 +51,15 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
-    def epochs_for(self, items: int, steps: int) -> int:
-        """Enough passes for about `steps` batches, between 15 and 150."""
+    def batch_for(self, model: Model) -> int:
+        """Items of a step."""
+        return self.batch_size or model.batch_size
+
+    def epochs_for(self, items: int, model: Model) -> int:
+        """Enough passes for about as many batches as the family wants, between 15 and 150."""
         if self.epochs is not None:
             return self.epochs
-        return max(15, min(150, math.ceil(steps * self.batch_size / items)))
+        return max(15, min(150, math.ceil(model.steps * self.batch_for(model) / items)))
 
 
 @dataclass(frozen=True)
@@ -166,8 +170,8 @@ class Trainer:
         started: float,
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
-        epochs = max(config.epochs_for(len(rows), model.steps), len(model.stages))
-        batches = Batches(model, rows, known, config.batch_size, order)
+        epochs = max(config.epochs_for(len(rows), model), len(model.stages))
+        batches = Batches(model, rows, known, config.batch_for(model), order)
         run = _Run(epochs, len(batches), started)
         end = 0.0
         for place, stage in enumerate(model.stages, start=1):

@@ -50,6 +50,25 @@ def erase(x: Tensor, share: float) -> Tensor:
     return torch.where(box[:, None] & _some(x, 0.5), x.mean((2, 3), keepdim=True), x)
 
 
+def light(x: Tensor, strength: float) -> Tensor:
+    """Pictures `(B, C, H, W)` in [0, 1] lit otherwise: times 1 - `strength` to 1 + `strength`, then to a power."""
+    gain = 1 + strength * _between(x, 1)
+    return (x * gain).clamp_min(1e-4) ** (strength * _between(x, 1)).exp()
+
+
+def colour(x: Tensor, strength: float, grey: float) -> Tensor:
+    """Colour pictures `(B, 3, H, W)` of other brightness, contrast, saturation and tint, a share `grey` without any.
+
+    SimCLR's distortion of colours, with a gain of each channel in place of a turn of the hue.
+    """
+    x = x * (1 + strength * _between(x, 1))
+    mean = x.mean((1, 2, 3), keepdim=True)
+    x = mean + (x - mean) * (1 + strength * _between(x, 1))
+    plain = x.mean(1, keepdim=True)
+    x = (plain + (x - plain) * (1 + strength * _between(x, 1))) * (1 + strength / 4 * _between(x, 3))
+    return torch.where(_some(x, grey), x.mean(1, keepdim=True), x)
+
+
 def mask_bands(x: Tensor, share: float) -> Tensor:
     """One band of rows and one of columns of each spectrogram `(B, 1, mels, frames)` at its mean, up to `share` wide.
 
@@ -90,3 +109,8 @@ def mix(x: Tensor, share: float) -> Tensor:
 def _some(x: Tensor, share: float) -> Tensor:
     """Which items a change is made to, `(B, 1, ...)`."""
     return torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device) < share
+
+
+def _between(x: Tensor, channels: int) -> Tensor:
+    """Numbers from -1 to 1, `channels` for each item `(B, C, H, W)`."""
+    return 2 * torch.rand(len(x), channels, 1, 1, device=x.device) - 1

@@ -9,11 +9,16 @@ that search will see. What makes the codes retrieve better than the input they a
   of the batch (`objectives.contrast`; with neighbours in place of views as NNCLR: Dwibedi et al., ICCV 2021).
 
 Neighbours are those in input space; no label is used. At test a bit is 1 where its logit is > 0.
+
+Pictures with room for it go through convolutions and are only seen changed: a view of a picture must tell a view of
+the same picture, or of a neighbour, from the rest of the batch (`parts.pictures`). The decoder gives back what the
+second view was made of. Crops and light keep the contrast from being won by pixels, so the last epoch is the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from pydantic import Field
@@ -24,12 +29,18 @@ from ..base import Batch, Model, Terms
 from ..inputs import InputSpec, Rows
 from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
 from ..objectives.neighbourhood import paired
+from ..parts.convolution import is_picture
 from ..parts.layers import dense, reconstruction_loss
+from ..parts.pictures import SMALLEST_SIDE, PictureViews, StridedEncoder
 
 _NEIGHBOURS = Recipe(neighbours=10, pairing=0.5, contrast=0.3)
 """Digits at 64 bits: precision@10 .953 at a sharpness of 1, .970 at 3."""
 RECIPES: Mapping[str, Recipe] = dict.fromkeys(("image", "text", "vector", "audio"), _NEIGHBOURS)
 """By the kind of input."""
+PICTURES = Recipe(estimator="continued", sharpness=2.0, neighbours=10, pairing=0.5, contrast=10.0, temperature=0.2)
+"""Of images with room for crops. Fashion-MNIST, 32 bits, 800 steps, mAP@1000: .72 with drawn bits of a sharpness of 3
+at a temperature of .3, .70 at a sharpness of 1.5, .73 at a temperature of .2; continued bits and mild crops .77, and
+.75 without neighbours. Reconstruction weighs a tenth of the contrast."""
 
 
 class BinaryAutoencoderParams(HashingParams):
@@ -46,20 +57,28 @@ class BinaryAutoencoder(Model):
     steps = 900
     encodes_at_once = True
     variance: Tensor
+    _views: PictureViews | None
 
     def __init__(self, input: InputSpec, bits: int, params: BinaryAutoencoderParams) -> None:
         super().__init__(input, bits, params)
         self._words = input.likelihood == "multinomial"
-        self.encoder = dense([input.size, params.hidden, bits])
+        self._views = PictureViews() if _has_room(input) else None
+        if self._views is None:
+            self.encoder: nn.Module = dense([input.size, params.hidden, bits])
+        else:
+            self.encoder = StridedEncoder(input.shape, bits, params.hidden)
+            self.steps, self.batch_size = 6000, 256  # five minutes on two cores for 28 x 28
+            self.chosen_by = "last"
+            self.encodes_at_once = False
         self.balance = nn.BatchNorm1d(bits, affine=False)
         # Words are decoded by one linear layer, which gives every bit its words (NASH: Shen et al., ACL 2018).
         self.decoder = dense([bits, input.size] if self._words else [bits, params.hidden, input.size])
         self.register_buffer("variance", torch.ones(()))
-        self.hashing = Hashing(params.over(RECIPES[input.form]))
+        self.hashing = Hashing(params.over(RECIPES[input.form] if self._views is None else PICTURES))
 
     @property
     def neighbours(self) -> int:
-        return self.hashing.neighbours
+        return self.hashing.neighbours if self._views is None or self._views.in_place else 0
 
     @property
     def views(self) -> bool:
@@ -67,14 +86,17 @@ class BinaryAutoencoder(Model):
 
     @property
     def learning_rate(self) -> float:
-        return 4e-3 if self._words else 1e-3
+        return 4e-3 if self._words else 1e-3 if self._views is None else 3e-3
 
     def prepare(self, rows: Rows) -> None:
         x = rows.sample(2000).flatten(1)
         if not self._words:
             self.variance.fill_(float(x.var(0).mean().clamp_min(1e-6)))
+            if self._views is not None:
+                self._views.fit(rows)
             return
         with torch.no_grad():  # the decoder starts from how often each word is used
+            assert isinstance(self.encoder, nn.Sequential)
             first, last = self.encoder[0], self.decoder[-1]
             assert isinstance(first, nn.Linear)
             assert isinstance(last, nn.Linear)
@@ -83,14 +105,16 @@ class BinaryAutoencoder(Model):
             first.weight.normal_(0, 10**-0.5)  # rows of unit length with few words need a larger start
 
     def encode(self, x: Tensor) -> Tensor:
-        return self.balance(self.encoder(x.flatten(1)))
+        return self.balance(self.encoder(x.flatten(1) if self._views is None else x))
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
-        logits = self.encode(batch.x)
-        bits = self.hashing.bits(logits)
         target = batch.x
         if batch.neighbour is not None:
             target = paired(target, batch.neighbour, self.hashing.recipe.pairing)
+        if self._views is not None:
+            batch = replace(batch, x=self._views(batch.x), neighbour=self._views(target))
+        logits = self.encode(batch.x)
+        bits = self.hashing.bits(logits)
         reconstruction = self._reconstruction(bits, target)
         more = self.hashing.terms(logits, bits, batch, self.encode)
         return weighed({"reconstruction": (1.0, reconstruction), **more})
@@ -107,3 +131,7 @@ class BinaryAutoencoder(Model):
             return functional.normalize(out.softmax(1), dim=1)
         out = out.unflatten(1, self.input.shape)
         return out.clamp(0, 1) if self.input.likelihood == "bernoulli" else out
+
+
+def _has_room(input: InputSpec) -> bool:
+    return input.kind == "image" and is_picture(input) and min(input.shape[1:]) >= SMALLEST_SIDE

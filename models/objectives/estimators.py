@@ -1,16 +1,17 @@
 """How gradients pass through bits, which have none.
 
-Both take logits and give values of the same shape from 0 to 1, drawn with torch's global generator.
+All take logits and give values of the same shape from 0 to 1; what is drawn is drawn with torch's global generator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-Estimator = Literal["straight-through", "relaxed"]
+Estimator = Literal["straight-through", "relaxed", "continued"]
 
 _RELAXATION = 2 / 3
 """The temperature that Maddison, Mnih and Teh recommend for the posterior of binary variables."""
@@ -36,6 +37,21 @@ def relaxed(logits: Tensor, temperature: float = _RELAXATION) -> Tensor:
     return ((logits + uniform.logit()) / temperature).sigmoid()
 
 
+def continued(logits: Tensor) -> Tensor:
+    """sigmoid(logit) itself, as -1 and 1 tanh(logit / 2): nothing is drawn, and what is learned from is not bits.
+
+    The sign by continuation: HashNet (Cao et al., ICCV 2017), at one sharpness.
+    """
+    return logits.sigmoid()
+
+
+_ESTIMATORS: Mapping[Estimator, Callable[[Tensor], Tensor]] = {
+    "straight-through": straight_through,
+    "relaxed": relaxed,
+    "continued": continued,
+}
+
+
 def draw(logits: Tensor, estimator: Estimator) -> Tensor:
     """Bits `(B, bits)` of logits by the estimator of that name."""
-    return straight_through(logits) if estimator == "straight-through" else relaxed(logits)
+    return _ESTIMATORS[estimator](logits)

@@ -45,6 +45,11 @@ def test_drawn_bits_are_ones_as_often_as_the_logit_says_and_have_a_gradient(esti
         assert set(bits.detach().round(decimals=5).unique().tolist()) == {0.0, 1.0}
 
 
+def test_continued_bits_are_not_drawn() -> None:
+    logits = torch.tensor([-2.0, 0.0, 1.0])
+    assert torch.equal(draw(logits, "continued"), logits.sigmoid())
+
+
 def test_imbalance_is_zero_for_balanced_bits_and_one_for_dead_ones() -> None:
     balanced = 50 * torch.cat([torch.ones(8, 4), -torch.ones(8, 4)])
     assert float(imbalance(balanced)) == pytest.approx(0)
@@ -104,6 +109,7 @@ OBJECTIVES: dict[str, tuple[dict[str, Any], str | None]] = {
     "decorrelation": ({"decorrelation": 1}, "correlation"),
     "information": ({"information": 1}, "lost information"),
     "relaxed bits": ({"estimator": "relaxed"}, None),
+    "continued bits": ({"estimator": "continued"}, None),
 }
 
 
@@ -171,6 +177,13 @@ def test_what_each_change_does_to_an_item() -> None:
     erased = (views.erase(x, 0.25) != x).float().mean((1, 2, 3))
     assert float(erased.max()) <= 0.4
     assert 40 < int((erased == 0).sum()) < 140
+    lit = views.light(torch.full((200, 1, 4, 4), 0.5), 0.5)
+    assert torch.equal(lit.amin((1, 2, 3)), lit.amax((1, 2, 3))), "one light for a picture"
+    assert 0.05 < float(lit.min()) < 0.3 < 0.6 < float(lit.max()) < 1
+    tinted = views.colour(x, 0.4, 0.3)
+    grey = (tinted[:, :1] - tinted).abs().amax((1, 2, 3)) < 1e-6
+    assert 40 < int(grey.sum()) < 80
+    assert float((tinted - x).abs().amax((1, 2, 3)).min()) > 0
     masked = (views.mask_bands(x, 0.25) != x).any(1)
     assert bool((masked.sum((1, 2)) > 0).any())
     assert torch.equal(views.shift(x, 0.25).sort(-1).values, x.sort(-1).values), "nothing is lost by a shift"
