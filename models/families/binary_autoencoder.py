@@ -108,16 +108,22 @@ class BinaryAutoencoder(Model):
         return self.balance(self.encoder(x.flatten(1) if self._views is None else x))
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
-        target = batch.x
-        if batch.neighbour is not None:
-            target = paired(target, batch.neighbour, self.hashing.recipe.pairing)
         if self._views is not None:
+            target = self._target(batch)
             batch = replace(batch, x=self._views(batch.x), neighbour=self._views(target))
         logits = self.encode(batch.x)
         bits = self.hashing.bits(logits)
+        if self._views is None:
+            target = self._target(batch)
         reconstruction = self._reconstruction(bits, target)
         more = self.hashing.terms(logits, bits, batch, self.encode)
         return weighed({"reconstruction": (1.0, reconstruction), **more})
+
+    def _target(self, batch: Batch) -> Tensor:
+        """What the codes of a batch are decoded towards."""
+        if batch.neighbour is None:
+            return batch.x
+        return paired(batch.x, batch.neighbour, self.hashing.recipe.pairing)
 
     def _reconstruction(self, bits: Tensor, x: Tensor) -> Tensor:
         out = self.decoder(2 * bits - 1)

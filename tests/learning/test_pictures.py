@@ -98,8 +98,7 @@ def test_the_partner_of_a_picture_is_itself_or_a_neighbour() -> None:
         assert torch.isfinite(loss)
 
 
-def test_codes_of_pictures_find_shapes_whatever_their_light() -> None:
-    """Pixels do not: most of what they differ in is brightness."""
+def test_codes_of_pictures_find_their_shapes_whatever_their_light() -> None:
     items, labels = shapes(300)
     model = _default(items)
     for _ in Trainer(model, TrainConfig(epochs=25, device="cpu")).fit(items):
