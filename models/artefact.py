@@ -36,6 +36,8 @@ FORMAT = 1
 _FILES = ("config.json", "model.safetensors", "metrics.json", "card.md")
 _CODES = "codes.json"
 _CHECKSUMS = "checksums.json"
+_CHOSEN = "bits_chosen"
+"""Of the metrics: what the width was chosen by, where the user left that to the program."""
 FILES = (*_FILES, _CODES, _CHECKSUMS)
 """Every file that may be in the folder of a model."""
 
@@ -208,13 +210,16 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 def _told(metrics: Mapping[str, Any]) -> str:
-    """What must be known to read the figures."""
-    if "supervised" not in metrics:
-        return ""
-    return (
-        f"Learned from {metrics['supervised']} of {metrics['labelled']} items: its figures are not to be held against "
-        "those of models that saw none.\n\n"
-    )
+    """What must be known to read the figures, and why it has so many bits."""
+    out = ""
+    if "supervised" in metrics:
+        out += (
+            f"Learned from {metrics['supervised']} of {metrics['labelled']} items: its figures are not to be held "
+            "against those of models that saw none.\n\n"
+        )
+    if _CHOSEN in metrics:
+        out += f"The width was chosen: {metrics[_CHOSEN]['why']}\n\n"
+    return out
 
 
 def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], training: Mapping[str, Any]) -> str:
@@ -228,7 +233,7 @@ def _card(model: Model, title: str, mark: str, metrics: Mapping[str, Any], train
     yaml = "\n".join(f"{name}: {json.dumps(value)}" for name, value in head.items())  # JSON is YAML
     can = ", ".join(sorted(capabilities(type(model), type(model.input))))
     summary = (type(model).__doc__ or "").strip()
-    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items())
+    rows = "\n".join(f"| {name} | {value} |" for name, value in metrics.items() if name != _CHOSEN)
     return (
         f"---\n{yaml}\n---\n# {title}\n\n{model.family}, {model.bits} bits, {model.input.kind} input. {summary}\n\n"
         f"{_told(metrics)}"

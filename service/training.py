@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from index import Codes, pack
 from index.drift import CodeProfile
 from models.artefact import save_artefact
-from models.base import Model, build, explain
+from models.base import MIN_BITS, Model, build, explain
 from models.data import Dataset
 from models.errors import DataError, InvalidInput, InvalidParams
 from models.inputs import INPUTS
 from models.pairs import Named, places_of
 from models.specs import InputParams, fit_input
 from models.train import Progress, TrainConfig, Trainer, check_supervised
+from models.width import Width, propose
 
 _SMALL = 1_000_000
 _AT_ONCE = 256
@@ -33,16 +34,23 @@ _PROFILED = 10_000
 class Training:
     """What to train: `params` holds the parameters of family, run and preprocessing, told apart by their names.
 
-    labels: learn from the labels of the data. pairs: learn from these, by ids.
+    bits: the width, or "auto" for the one that `models.width` proposes. labels: learn from the labels of the data.
+    pairs: learn from these, by ids.
     """
 
     name: str
     family: str
-    bits: int
+    bits: int | Literal["auto"]
     params: Mapping[str, Any]
     seed: int = 0
     labels: bool = False
     pairs: Sequence[Named] | None = None
+
+    @property
+    def width(self) -> int:
+        """The number of bits, where it is settled."""
+        assert self.bits != "auto"
+        return self.bits
 
     def config(self) -> TrainConfig:
         """The run's own parameters. Raises `InvalidParams`."""
@@ -77,18 +85,22 @@ def check(training: Training) -> None:
     # On the "meta" device nothing is allocated, however large the model would be.
     with torch.device("meta"):
         smallest = INPUTS["vector"].from_config({"kind": "vector", "dim": 1})
-        model = build(training.family, smallest, training.bits, training.family_params())
+        bits = MIN_BITS if training.bits == "auto" else training.bits
+        model = build(training.family, smallest, bits, training.family_params())
     if training.labels or training.pairs is not None:
         check_supervised(model)
 
 
-def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
-    """Train on `data`, yielding progress, and save the artefact as the new folder `draft`."""
+def train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress | Width]:
+    """Train on `data`, yielding progress, and save the artefact as the new folder `draft`.
+
+    Where the width is to be chosen, the one that was comes first.
+    """
     with training.input_params().remembering():
         yield from _train(training, data, draft)
 
 
-def _train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]:
+def _train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress | Width]:
     labels = data.known_labels
     if training.labels and labels is None:
         raise DataError(
@@ -96,13 +108,13 @@ def _train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]
             "called label, the payload field that is named), or train without labels"
         )
     pairs = None if training.pairs is None else places_of(training.pairs, data.ids)
-    model = build(
-        training.family,
-        fit_input(data.kind, data.items, training.input_params()),
-        training.bits,
-        training.family_params(),
-        seed=training.seed,
-    )
+    input, bits = fit_input(data.kind, data.items, training.input_params()), training.bits
+    chosen = dict[str, Any]()
+    if bits == "auto":
+        width = propose(data.items, input, labels if training.labels else None, seed=training.seed)
+        bits, chosen = width.bits, {"bits_chosen": width.as_dict()}
+        yield width
+    model = build(training.family, input, bits, training.family_params(), seed=training.seed)
     trainer = Trainer(model, training.config())
     before = torch.get_num_threads()
     # A second thread costs a small model more than it brings: its steps are shorter than the hand-over.
@@ -115,7 +127,7 @@ def _train(training: Training, data: Dataset, draft: Path) -> Iterator[Progress]
     save_artefact(
         model,
         draft,
-        metrics=trainer.metrics,
+        metrics={**trainer.metrics, **chosen},
         training={"data": data.name, "items": len(data), **trainer.config.model_dump()},
         title=training.name,
         codes=profile(model, data),

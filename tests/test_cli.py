@@ -94,6 +94,21 @@ def test_a_folder_of_pictures_in_three_commands(photos: Path, tmp_path: Path) ->
     assert as_json("collections", "--delete", "photos", *options) == []
 
 
+def test_a_width_is_proposed_and_pairs_are_learned_from(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "v.npz", x=rng.normal(size=(60, 6)), ids=[f"v{place}" for place in range(60)])
+    (tmp_path / "pairs.csv").write_text("a,b,same\nv0,v1,true\nv2,v3,true\nv0,v2,false\n")
+    options = ["--data", tmp_path / "v.npz", "--name", "x", "--data-dir", tmp_path / "data", "--bits", "auto"]
+    options += ["--pairs", tmp_path / "pairs.csv", "--set", "epochs=1"]
+    done = run("train", *options)
+    assert done.exit_code == 0, done.output
+    assert "bytes an item: " in done.stderr
+    assert done.stdout.rstrip().endswith("learned from pairs")
+    metrics = as_json("train", *options)["metrics"]
+    assert (metrics["supervised"], metrics["labelled"]) == ("pairs", 4)
+    assert metrics["bits_chosen"]["bits"] % 8 == 0
+
+
 def test_progress_in_a_pipe_is_plain_lines(tmp_path: Path) -> None:
     command = ["train", "--data", "digits", "--name", "x", "--set", "epochs=2", "--data-dir", str(tmp_path)]
     done = subprocess.run([sys.executable, "-m", "service", *command], capture_output=True, text=True, check=True)
@@ -109,6 +124,7 @@ def test_progress_in_a_pipe_is_plain_lines(tmp_path: Path) -> None:
         (["train", "--data", "digits", "--name", "x", "--family", "nobody"], "there is no family"),
         (["train", "--data", "digits", "--name", "x", "--bits", "7"], "multiple of 8"),
         (["train", "--data", "digits", "--name", "Bad Name"], "a name has"),
+        (["train", "--data", "digits", "--name", "x", "--bits", "many"], "a multiple of 8, or auto"),
         (["train", "--data", "digits", "--name", "x", "--family", "itq", "--labels"], "cannot learn from labels"),
         (["train", "--data", "digits", "--name", "x", "--pairs", "none.csv"], "none.csv cannot be read"),
         (["train", "--data", "digits", "--name", "x", "--set", "unknown=1"], "unknown"),

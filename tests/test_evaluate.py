@@ -169,6 +169,15 @@ def test_models_that_are_there_are_loaded(source: Path, others: Path, tmp_path: 
     assert (wrong.exit_code, "takes vector items" in wrong.stderr) == (1, True)
 
 
+def test_a_width_can_be_chosen(source: Path) -> None:
+    found = as_json(
+        "--data", source, "--family", "lsh", "--family", "itq", "--bits", "auto", "--bits", 16, "--seeds", 1
+    )
+    chosen = found["bits_chosen"]["bits"]
+    widths = [(row["family"], row["bits"]) for row in found["rows"] if row["family"]]
+    assert sorted(widths) == sorted({(name, bits) for name in ("itq", "lsh") for bits in (16, chosen)})
+
+
 def test_pictures(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.evaluation.plots._DPI", 50)
     assert run("--data", source, *TWO, "--labels", "--plots", tmp_path / "plots").exit_code == 0

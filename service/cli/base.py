@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressC
 if TYPE_CHECKING:
     from models.data import Dataset
     from models.train import Progress as TrainingProgress
+    from models.width import Width
 
     from ..engine import Engine
     from ..settings import Settings
@@ -136,18 +137,42 @@ def bar(what: str, total: float) -> Iterator[Callable[[float, str], None]]:
     yield plain
 
 
-def follow(what: str, training: Iterator[TrainingProgress]) -> None:
+def width(text: str) -> int | Literal["auto"]:
+    """What `--bits` says. Raises `InvalidParams`."""
+    from models.errors import InvalidParams
+
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError:
+        raise InvalidParams(f"bits is a number, a multiple of 8, or auto; got {text[:64]!r}") from None
+
+
+def follow(what: str, training: Iterator[TrainingProgress | Width]) -> None:
     """Run a training to its end under a progress bar."""
-    first = next(training, None)
+    steps = _told(training)
+    first = next(steps, None)
     if first is None:  # fitted in closed form
         errors.print(f"{what}: fitted in closed form", highlight=False)
         return
     with bar(what, first.steps) as show:
         show(first.step, _note(first))
         step = first
-        for step in training:
+        for step in steps:
             show(step.step, _note(step))
         show(step.steps, f"{_note(step)}, best epoch {step.best_epoch}")
+
+
+def _told(training: Iterator[TrainingProgress | Width]) -> Iterator[TrainingProgress]:
+    """The steps of a training; where it chooses a width, which and why is said at once."""
+    from models.width import Width
+
+    for step in training:
+        if isinstance(step, Width):
+            errors.print(step.why, highlight=False, markup=False, soft_wrap=True)
+        else:
+            yield step
 
 
 def _note(progress: TrainingProgress) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, print_json
+from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, print_json, width
 from .proofs import draw, prove
 from .train import parameter
 
@@ -47,7 +47,9 @@ def evaluate(
     model: Annotated[
         list[str] | None, typer.Option(help="Trained model to load, as name or name:version; repeatable.")
     ] = None,
-    bits: Annotated[list[int] | None, typer.Option(help="Width of the codes; repeatable. Default: 32, 64")] = None,
+    bits: Annotated[
+        list[str] | None, typer.Option(help="Width of the codes, or auto; repeatable. Default: 32, 64")
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Trainings of each, with seeds 0, 1, ...", min=1)] = 3,
     k: Annotated[
         list[int] | None, typer.Option("-k", help="Precision among so many nearest; repeatable. Default: 10", min=1)
@@ -108,13 +110,17 @@ def evaluate(
     if plots is not None:
         pictures.check()
     names = family or ([] if model else _FAMILIES)
-    planned = measured.plan(names, bits or [32, 64], dict(map(parameter, set_ or [])), seeds, labels=labels)
+    widths = [width(text) for text in bits or ["32", "64"]]
+    planned = measured.plan(names, widths, dict(map(parameter, set_ or [])), seeds, labels=labels)
     items = load_data(source)
     if labels and items.labels is None:
         raise DataError(f"{source!r} has no labels to train with; leave --labels out")
     params = planned[0][0].input_params() if planned else InputParams()
     with measured.threads(threads) as used, params.remembering():
         protocol = _protocol(items, queries, split)
+        planned, chosen = measured.settled(planned, protocol.database)
+        if chosen is not None:
+            errors.print(chosen.why, highlight=False, markup=False, soft_wrap=True)
         judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10], params)
         rows = measured.ceilings(judge)
         rows += [measured.loaded(judge, data_dir, reference) for reference in model or []]
@@ -123,7 +129,10 @@ def evaluate(
     if plots is not None:
         for path in pictures.draw(rows, judge.ks[0], f"{items.name}, protocol {protocol.name}", plots):
             errors.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
-    _show(judge, rows, {"data": source, "items": len(items), "seeds": seeds, "threads": used}, as_json)
+    about: dict[str, Any] = {"data": source, "items": len(items), "seeds": seeds, "threads": used}
+    if chosen is not None:
+        about["bits_chosen"] = chosen.as_dict()
+    _show(judge, rows, about, as_json)
 
 
 def _protocol(items: Dataset, queries: str | None, split: str | None) -> Protocol:

@@ -8,7 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, open_engine, print_json
+from .base import (
+    DEFAULT_DATA_DIR,
+    DataDir,
+    app,
+    console,
+    errors,
+    follow,
+    friendly,
+    load_data,
+    open_engine,
+    print_json,
+    width,
+)
 
 _COLLAPSED = 0.8
 _FEW = 500
@@ -22,7 +34,9 @@ def train(
     family: Annotated[str, typer.Option(help="Model family; `hammingbird models --families` lists them.")] = (
         "binary-autoencoder"
     ),
-    bits: Annotated[int, typer.Option(help="Width of the codes: a multiple of 8, 8 to 1024.")] = 64,
+    bits: Annotated[
+        str, typer.Option(help="Width of the codes: a multiple of 8, 8 to 1024, or auto, which proposes one.")
+    ] = "64",
     set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, as name=value; repeatable.")] = None,
     labels: Annotated[bool, typer.Option("--labels", help="Learn from the labels of the data, too.")] = False,
     pairs: Annotated[
@@ -39,7 +53,7 @@ def train(
     from ..training import train as run
 
     known = None if pairs is None else read_pairs(pairs)
-    training = Training(name, family, bits, dict(map(parameter, set_ or [])), seed, labels, known)
+    training = Training(name, family, width(bits), dict(map(parameter, set_ or [])), seed, labels, known)
     check(training)
     with open_engine(data_dir) as engine:
         draft = engine.registry.draft(name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from index.errors import DataDirectoryError
 from models.base import build, families
+from models.data import Dataset
 from models.errors import DataError, InvalidParams
 from models.registry import Registry
 from models.retrieval import lsa
@@ -22,6 +23,7 @@ from models.retrieval.judge import Judge, Verdict
 from models.retrieval.protocol import Protocol
 from models.specs import InputParams, fit_input
 from models.train import Progress, Trainer
+from models.width import Width, propose
 
 from ..training import Training, check
 
@@ -85,7 +87,7 @@ def on_lsa(judge: Judge, plans: Sequence[Sequence[Training]], follow: Follow) ->
     form = lsa.as_vectors(judge.protocol)
     name, rows = f"LSA-{lsa.DIMENSIONS}", []
     for plan in plans:
-        bits = plan[0].bits
+        bits = plan[0].width
         if judge.ceilings:
             part = replace(form, database=lsa.leading(form.database, bits), queries=lsa.leading(form.queries, bits))
             rows.append(Row(f"float LSA-{bits}", None, None, [judge.ceiling(part)]))
@@ -108,17 +110,26 @@ def trained(
     for training in trainings:
         started = time.perf_counter()
         input = fit_input(data.kind, data.items, training.input_params() if form is None else InputParams())
-        model = build(training.family, input, training.bits, training.family_params(), seed=training.seed)
+        model = build(training.family, input, training.width, training.family_params(), seed=training.seed)
         trainer = Trainer(model, training.config())
         steps = trainer.fit(data.items, seen, learn_labels=seen is not None)
-        follow(f"{training.family} {training.bits} bits, seed {training.seed}", steps)
+        follow(f"{training.family} {training.width} bits, seed {training.seed}", steps)
         seconds = time.perf_counter() - started
         found = judge.judge(model, form=form)
         own = {name: float(trainer.metrics[name]) for name in ("best_epoch", "retrieval") if name in trainer.metrics}
         scores = {**found.scores, "training_s": seconds, **{f"trainer_{name}": value for name, value in own.items()}}
         verdicts.append(Verdict(scores, found.curves))
     about = {"params": dict(first.params), "epoch_chosen_by": trainer.metrics.get("epoch_chosen_by")}
-    return Row(first.family, first.family, first.bits, verdicts, seen is not None, about)
+    return Row(first.family, first.family, first.width, verdicts, seen is not None, about)
+
+
+def settled(plans: Sequence[list[Training]], data: Dataset) -> tuple[list[list[Training]], Width | None]:
+    """`plans` with the width that is proposed for `data` where it is to be chosen, and why; each width once."""
+    if all(plan[0].bits != "auto" for plan in plans):
+        return list(plans), None
+    width = propose(data.items, fit_input(data.kind, data.items, plans[0][0].input_params()))
+    numbers = [[replace(one, bits=width.bits) if one.bits == "auto" else one for one in plan] for plan in plans]
+    return list({(plan[0].family, plan[0].width): plan for plan in numbers}.values()), width
 
 
 def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
@@ -146,7 +157,12 @@ def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
 
 
 def plan(
-    names: Sequence[str], widths: Sequence[int], params: Mapping[str, Any], seeds: int, *, labels: bool
+    names: Sequence[str],
+    widths: Sequence[int | Literal["auto"]],
+    params: Mapping[str, Any],
+    seeds: int,
+    *,
+    labels: bool,
 ) -> list[list[Training]]:
     """The trainings of each row. Raises `InvalidParams` where a family, a width or a parameter is wrong, or where there
     are `labels` to learn from and no family that can.

@@ -29,6 +29,9 @@ _POLL_S = 0.2
 _EXAMPLE = {"name": "my-hash", "family": "binary-autoencoder", "bits": 64, "data": {"dataset": "digits"}, "seed": 0}
 _EXAMPLES: dict[str, Example] = {
     "from the items alone": {"value": _EXAMPLE},
+    "of a width that suits the data": {
+        "value": {"name": "my-hash", "family": "itq", "bits": "auto", "data": {"dataset": "digits"}}
+    },
     "with the labels of a collection": {
         "value": {
             "name": "my-hash",
@@ -57,6 +60,8 @@ _EXAMPLES: dict[str, Example] = {
 def train(body: Annotated[TrainRequest, Body(openapi_examples=_EXAMPLES)], engine: EngineDep, runner: RunnerDep) -> Job:
     """Train a model on a collection's kept inputs or a built-in data set, in the background.
 
+    With `"bits": "auto"` a width is proposed from the size of the data and its neighbourhoods, in seconds, before
+    training begins: the progress, and later the metrics of the model under `bits_chosen`, say which and why.
     Nothing but the items is learned from, and nothing else chooses the epoch, unless `labels` or `pairs` are given:
     then the metrics of the model say `supervised`, and its figures are no longer those of a model that saw none.
     """

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PlainValidator, model_validator
 
 from .base import MOST, Filter, ModelInfo, Output, Payload, Strict, absent
 from .generations import GenerationInfo
@@ -146,10 +146,23 @@ class TrainingPair(Strict):
     same: bool
 
 
+def _bits(value: object) -> int | Literal["auto"]:
+    if value == "auto":
+        return "auto"
+    if type(value) is not int:
+        raise ValueError("a whole number, a multiple of 8, or auto")
+    return value
+
+
+Bits = Annotated[int | Literal["auto"], PlainValidator(_bits, json_schema_input_type=int | Literal["auto"])]
+
+
 class TrainRequest(Strict):
     name: str
     family: str
-    bits: int = 64
+    bits: Bits = Field(
+        64, description="width of the codes, a multiple of 8; auto proposes one from the data and says why"
+    )
     data: TrainData
     params: dict[str, Any] = Field(
         default={}, description="of the family, of training and of the preprocessing; see GET /families"

@@ -61,6 +61,21 @@ def test_a_training_ends_in_a_model(client: TestClient) -> None:
     assert client.get("/models/new").json()["fingerprint"] == card["fingerprint"], "the same seed gives the same model"
 
 
+def test_a_width_is_proposed_where_none_is_given(client: TestClient) -> None:
+    job = train(client, family="itq", bits="auto", params={}).json()
+    seen = list(events(client, job["id"]))
+    assert seen[-1]["state"] == "succeeded", seen[-1]
+    assert set(seen[-1]["progress"]) >= {"bits", "why", "found", "sharing", "dimension", "sampled", "items"}
+    chosen = seen[-1]["result"]["metrics"]["bits_chosen"]
+    assert chosen == seen[-1]["progress"]
+    card = client.get("/models/new").json()
+    assert card["bits"] == chosen["bits"]
+    assert card["metrics"]["bits_chosen"]["why"].startswith(f"{chosen['bits']} bits, ")
+    assert f"The width was chosen: {chosen['why']}" in card["card"]
+    refused = train(client, bits="many")
+    assert [fault["pointer"] for fault in assert_problem(refused, 422)["errors"]] == ["/bits"]
+
+
 def test_a_training_can_be_cancelled(client: TestClient) -> None:
     first = train(client, params={"epochs": 100_000, "patience": 100_000}).json()
     waiting = train(client, name="waiting").json()
@@ -146,6 +161,9 @@ def test_a_job_cancelled_while_its_child_starts_is_ended(client: TestClient, mon
         ({"family": "nobody"}, 422),
         ({"bits": 63}, 422),
         ({"bits": 2**30}, 422),
+        ({"bits": "many"}, 422),
+        ({"bits": True}, 422),
+        ({"bits": None}, 422),
         ({"params": {"epochs": 0}}, 422),
         ({"params": {"latent": 0}}, 422),
         ({"params": {"unknown": 1}}, 422),
