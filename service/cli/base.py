@@ -177,5 +177,5 @@ def _told(training: Iterator[TrainingProgress | Width]) -> Iterator[TrainingProg
 
 def _note(progress: TrainingProgress) -> str:
     losses = ", ".join(f"{name} {value:.2f}" for name, value in progress.losses.items())
-    retrieval = "" if progress.retrieval is None else f", precision@10 {progress.retrieval:.3f}"
+    retrieval = "" if progress.retrieval is None else f", found {progress.retrieval:.3f}"
     return f"epoch {progress.epoch}: {losses}{retrieval}, {progress.items_per_s:,.0f} items/s"
