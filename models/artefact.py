@@ -74,7 +74,7 @@ def _identity(model: Model) -> dict[str, Any]:
     return {
         "family": model.family,
         "bits": model.bits,
-        "params": model.params.model_dump(),
+        "params": model.params.model_dump() if model.stated is None else dict(model.stated),
         "input": model.input.config(),
     }
 
@@ -160,6 +160,7 @@ def load_model(folder: Path) -> Model:
         tensors = load((folder / "model.safetensors").read_bytes())
         model = build(config["family"], input_from_config(config["input"]), config["bits"], config["params"])
         model.load_state_dict(tensors)
+        model.stated = config["params"]
     except (SafetensorError, InvalidParams, RuntimeError) as error:  # RuntimeError: names or shapes differ
         raise ArtefactDamaged(f"{folder}: {error}") from None
     bad = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]

@@ -97,6 +97,9 @@ class Model(nn.Module, ABC):
     """Whether `encode` is a few matrix products and nothing else, so that its time is known and it cannot hang."""
     supervised: ClassVar[bool] = False
     """Whether the loss learns from `Batch.labels` and `Batch.apart`."""
+    stated: Mapping[str, Any] | None = None
+    """The params as the artefact states them that the model was loaded from: one saved before there was a choice does
+    not state it, and is the same model all the same."""
     registered: ClassVar[dict[str, type[Model]]] = {}
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -116,6 +119,10 @@ class Model(nn.Module, ABC):
     def neighbours(self) -> int:
         """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""
         return 0
+
+    def batch_for(self, items: int) -> int:
+        """How many of `items` a step takes where the user does not say."""
+        return self.batch_size
 
     @property
     def views(self) -> bool:

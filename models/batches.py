@@ -43,5 +43,5 @@ class Batches:
             labels = torch.from_numpy(self._known.groups[places])
         if self._near is not None:
             near = rows.take(self._near[places, self._order.integers(self._near.shape[1], size=len(places))])
-        views = (rows.view(places), rows.view(places)) if self._model.views else None
+        views = rows.views(places) if self._model.views else None
         return Batch(rows.take(places), near, views, labels, apart)

@@ -6,13 +6,12 @@ An item in memory is a `(height, width, channels)` uint8 array (image), a string
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Mapping
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from . import views
@@ -21,15 +20,12 @@ from .errors import ArtefactDamaged, DataError, InvalidInput
 from .images import fit_image
 from .preprocessing import InputSpec, Rows, whole
 from .readers import Items
-
-if TYPE_CHECKING:
-    from sklearn.feature_extraction.text import TfidfVectorizer
+from .texts import TextInput
 
 __all__ = ["INPUTS", "AudioInput", "ImageInput", "InputSpec", "Rows", "TextInput", "VectorInput"]
 
 MAX_SIDE = 256
 MAX_DIM = 65_536
-MAX_WORDS = 20_000
 
 
 class ImageInput(InputSpec):
@@ -149,79 +145,6 @@ class VectorInput(InputSpec):
 
     def restore(self, x: Tensor) -> list[NDArray[np.float32]]:
         return list((x.detach() * self.scale + self.mean).numpy())
-
-
-class TextInput(InputSpec):
-    """Texts as L2-normalised tf-idf over a vocabulary frozen at fitting."""
-
-    kind = "text"
-    likelihood = "multinomial"
-    idf: Tensor
-
-    def __init__(self, vocabulary: Sequence[str]) -> None:
-        super().__init__()
-        self.vocabulary = list(vocabulary)
-        self.shape = (len(self.vocabulary),)
-        self.register_buffer("idf", torch.ones(len(self.vocabulary)))
-        self._tfidf: TfidfVectorizer | None = None
-
-    @staticmethod
-    def _vectorizer(**options: Any) -> TfidfVectorizer:
-        # Imported here, as it takes longer than all the rest of a start, and only texts need it.
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        # Underscores part words, so that a query in plain words finds `read_lines`.
-        return TfidfVectorizer(sublinear_tf=True, dtype=np.float32, token_pattern=r"[^\W_]{2,}", **options)
-
-    @classmethod
-    def fit(cls, items: Items, *, words: int = 10_000) -> Self:
-        tfidf = cls._vectorizer(max_features=words, min_df=2 if len(items) > 100 else 1, max_df=0.5)
-        try:
-            tfidf.fit(items)
-        except ValueError as error:
-            raise DataError(f"no vocabulary can be made of these texts: {error}") from None
-        spec = cls(tfidf.get_feature_names_out().tolist())
-        spec.idf.copy_(torch.from_numpy(tfidf.idf_))
-        return spec
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        words = config.get("vocabulary")
-        if (
-            not isinstance(words, list)
-            or not all(isinstance(word, str) for word in words)
-            or not 1 <= len(words) <= MAX_WORDS
-            or len(set(words)) != len(words)
-        ):
-            raise ArtefactDamaged(f"the config needs a vocabulary of 1 to {MAX_WORDS} distinct words")
-        return cls(words)
-
-    def config(self) -> dict[str, Any]:
-        return {"kind": self.kind, "vocabulary": self.vocabulary}
-
-    def example(self) -> str:
-        return " ".join(self.vocabulary[:10])
-
-    def rest(self, items: Items) -> csr_matrix:
-        tfidf = self._tfidf
-        if tfidf is None:  # once the buffer is loaded; seen by other threads only when it is whole
-            tfidf = self._vectorizer(vocabulary=self.vocabulary)
-            tfidf.idf_ = self.idf.cpu().numpy()
-            tfidf.transform(["it builds its tables when it is first used"])
-            self._tfidf = tfidf
-        return tfidf.transform(items)
-
-    def to_tensor(self, data: csr_matrix) -> Tensor:
-        return torch.from_numpy(data.toarray())
-
-    def view(self, x: Tensor) -> Tensor:
-        """Without half of the words."""
-        return views.drop(x, 0.5)
-
-    def restore(self, x: Tensor) -> list[str]:
-        """The twelve words that weigh most, heaviest first: a bag of words has no sentence to give back."""
-        top = x.detach().topk(min(12, len(self.vocabulary)), dim=1).indices
-        return [" ".join(self.vocabulary[word] for word in row) for row in top.tolist()]
 
 
 INPUTS: Mapping[str, type[InputSpec]] = {spec.kind: spec for spec in (ImageInput, VectorInput, TextInput, AudioInput)}

@@ -34,9 +34,9 @@ class Rows:
         """The rows at `places` as a tensor `(len(places), *shape)`."""
         return self._input.to_tensor(self.data[places])
 
-    def view(self, places: NDArray[np.int64]) -> Tensor:
-        """An augmented view of each of the rows at `places`, `(len(places), *shape)`, drawn anew with every call."""
-        return self._input.view(self.take(places))
+    def views(self, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Two augmented views of each of the rows at `places`, `(len(places), *shape)`, drawn anew with every call."""
+        return self._input.views(self.data[places])
 
     def sample(self, most: int) -> Tensor:
         """At most `most` rows, spread evenly over all of them."""
@@ -117,6 +117,11 @@ class InputSpec(nn.Module):
 
         Drawn with torch's global generator (see `views`).
         """
+
+    def views(self, data: Any) -> tuple[Tensor, Tensor]:
+        """Two augmented views of each of the compact rows, `(n, *shape)`: by default changed independently."""
+        x = self.to_tensor(data)
+        return self.view(x), self.view(x)
 
     @abstractmethod
     def example(self) -> Any:

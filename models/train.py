@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 from torch.optim import Adam
 
 from . import measure
@@ -43,7 +44,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int | None = Field(None, ge=1, le=100_000, description="passes over the data; by size when left out")
-    batch_size: int | None = Field(None, ge=2, le=65_536, description="the family's own when left out")
+    batch_size: int | None = Field(None, ge=2, le=65_536, description="items a step; the family's own when left out")
     learning_rate: float | None = Field(None, gt=0, le=1, description="the family's own when left out")
     patience: int = Field(25, ge=1, description="epochs without better retrieval after which training stops")
     validation_share: float = Field(0.1, gt=0, le=0.5, description="held out to choose the epoch")
@@ -51,15 +52,15 @@ class TrainConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**63)
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 
-    def batch_for(self, model: Model) -> int:
-        """Items of a step."""
-        return self.batch_size or model.batch_size
+    def batch_for(self, items: int, model: Model) -> int:
+        """How many of `items` a step takes."""
+        return self.batch_size or model.batch_for(items)
 
     def epochs_for(self, items: int, model: Model) -> int:
         """Enough passes for about as many batches as the family wants, between 15 and 150."""
         if self.epochs is not None:
             return self.epochs
-        return max(15, min(150, math.ceil(model.steps * self.batch_for(model) / items)))
+        return max(15, min(150, math.ceil(model.steps * self.batch_for(items, model) / items)))
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ class Trainer:
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
         epochs = max(config.epochs_for(len(rows), model), len(model.stages))
-        batches = Batches(model, rows, known, config.batch_for(model), order)
+        batches = Batches(model, rows, known, config.batch_for(len(rows), model), order)
         run = _Run(epochs, len(batches), started)
         end = 0.0
         for place, stage in enumerate(model.stages, start=1):
@@ -263,8 +264,7 @@ class Trainer:
                 )
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             for parameter, gradient in zip(parameters, gradients, strict=True):
-                # Fused Adam pairs numbers by place in memory: a gradient laid out otherwise would be scrambled.
-                parameter.grad = None if gradient is None else gradient.contiguous()
+                parameter.grad = None if gradient is None else _laid_out_as(parameter, gradient)
             torch.nn.utils.clip_grad_norm_(parameters, _CLIP_NORM * math.sqrt(len(parameters)))
             optimiser.step()
             out |= {name: float(value.detach()) for name, value in terms.items()}
@@ -275,6 +275,13 @@ class Trainer:
         with torch.no_grad():
             self.model.fit_hash(rows)
         return validation(self.model)
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """Fused Adam pairs numbers by place in memory: a gradient laid out otherwise would be scrambled."""
+    if gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 @dataclass

@@ -8,6 +8,9 @@ that search will see. What makes the codes retrieve better than the input they a
 - the code of an item is pulled towards that of a neighbour, or of an augmented view of itself, and away from the rest
   of the batch (`objectives.contrast`; with neighbours in place of views as NNCLR: Dwibedi et al., ICCV 2021).
 
+Of a text only half of the words are seen in training: all of them are decoded from that half's code, which must also
+tell the other half and a neighbour from other texts. What halves share is their topic, not their wording.
+
 Neighbours are those in input space; no label is used. At test a bit is 1 where its logit is > 0.
 
 Pictures with room for it go through convolutions and are only seen changed: a view of a picture must tell a view of
@@ -26,16 +29,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Batch, Model, Terms
-from ..inputs import InputSpec, Rows
+from ..inputs import InputSpec, Rows, TextInput
 from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
 from ..objectives.neighbourhood import paired
 from ..parts.convolution import is_picture
 from ..parts.layers import dense, reconstruction_loss
 from ..parts.pictures import SMALLEST_SIDE, PictureViews, StridedEncoder
+from ..parts.words import WordLinear
 
 _NEIGHBOURS = Recipe(neighbours=10, pairing=0.5, contrast=0.3)
 """Digits at 64 bits: precision@10 .953 at a sharpness of 1, .970 at 3."""
-RECIPES: Mapping[str, Recipe] = dict.fromkeys(("image", "text", "vector", "audio"), _NEIGHBOURS)
+_TEXT = Recipe(neighbours=10, contrast=0.3, views=0.3, denoise=True)
+"""20 Newsgroups bydate, 32 bits, P@100 after 20 passes, one seed, in a prototype: the contrast of halves alone .395 (of
+spans .419, of views that drop words independently .384), decoding from halves alone .490, both .500, with neighbours
+.513; contrasts as heavy as here are behind until then and at .571 after 60 passes. AG News: .738 after 30."""
+RECIPES: Mapping[str, Recipe] = {**dict.fromkeys(("image", "vector", "audio"), _NEIGHBOURS), "text": _TEXT}
 """By the kind of input."""
 PICTURES = Recipe(estimator="continued", sharpness=2.0, neighbours=10, pairing=0.5, contrast=10.0, temperature=0.2)
 """Of images with room for crops. Fashion-MNIST, 32 bits, 800 steps, mAP@1000: .72 with drawn bits of a sharpness of 3
@@ -64,7 +72,10 @@ class BinaryAutoencoder(Model):
         self._words = input.likelihood == "multinomial"
         self._views = PictureViews() if _has_room(input) else None
         if self._views is None:
-            self.encoder: nn.Module = dense([input.size, params.hidden, bits])
+            encoder = dense([input.size, params.hidden, bits])
+            if self._words:
+                encoder[0] = WordLinear(input.size, params.hidden)
+            self.encoder: nn.Module = encoder
         else:
             self.encoder = StridedEncoder(input.shape, bits, params.hidden)
             self.steps, self.batch_size = 5000, 256  # less than five minutes on two cores for 28 x 28
@@ -75,6 +86,11 @@ class BinaryAutoencoder(Model):
         self.decoder = dense([bits, input.size] if self._words else [bits, params.hidden, input.size])
         self.register_buffer("variance", torch.ones(()))
         self.hashing = Hashing(params.over(RECIPES[input.form] if self._views is None else PICTURES))
+        if isinstance(input, TextInput):
+            input.spans = self.hashing.recipe.spans
+        if self._words:
+            # Precision by topic rises to the last epoch, 20 Newsgroups and AG News, looked at after every fifth.
+            self.chosen_by, self.steps = "last", 1300
 
     @property
     def neighbours(self) -> int:
@@ -83,6 +99,10 @@ class BinaryAutoencoder(Model):
     @property
     def views(self) -> bool:
         return self.hashing.views
+
+    def batch_for(self, items: int) -> int:
+        """A contrast wants many others; a step over texts costs little more for many. Few texts still make 16 steps."""
+        return max(32, min(512, items // 16)) if self._words else super().batch_for(items)
 
     @property
     def learning_rate(self) -> float:
@@ -111,7 +131,7 @@ class BinaryAutoencoder(Model):
         if self._views is not None:
             target = self._target(batch)
             batch = replace(batch, x=self._views(batch.x), neighbour=self._views(target))
-        logits = self.encode(batch.x)
+        logits = self.encode(self.hashing.seen(batch))
         bits = self.hashing.bits(logits)
         if self._views is None:
             target = self._target(batch)

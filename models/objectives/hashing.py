@@ -31,6 +31,8 @@ class Recipe:
     pairing: float = 0.0
     contrast: float = 0.0
     views: float = 0.0
+    spans: float = 0.0
+    denoise: bool = False
     temperature: float = 0.3
     balance: float = 0.0
     decorrelation: float = 0.0
@@ -55,6 +57,10 @@ class HashingParams(FamilyParams):
     pairing: float | None = Field(None, ge=0, le=1, description="share of items decoded towards a neighbour")
     contrast: float | None = Field(None, ge=0, le=100, description="weight of telling a neighbour from other items")
     views: float | None = Field(None, ge=0, le=100, description="weight of telling an augmented view from other items")
+    spans: float | None = Field(
+        None, ge=0, le=1, description="share of texts whose views are runs of words instead of words from anywhere"
+    )
+    denoise: bool | None = Field(None, description="whether items are decoded from the code of a view of them")
     temperature: float | None = Field(None, gt=0, le=10, description="of the contrasts; a lower one looks nearer")
     balance: float | None = Field(None, ge=0, le=1000, description="weight of bits being 1 for half of the items")
     decorrelation: float | None = Field(None, ge=0, le=1000, description="weight of no two bits saying the same")
@@ -83,7 +89,11 @@ class Hashing:
     @property
     def views(self) -> bool:
         """Whether augmented views are needed."""
-        return self.recipe.views > 0
+        return self.recipe.views > 0 or self.recipe.denoise
+
+    def seen(self, batch: Batch) -> Tensor:
+        """What the codes that items are decoded from see: the items, or of each a view."""
+        return batch.views[0] if self.recipe.denoise and batch.views is not None else batch.x
 
     def bits(self, logits: Tensor) -> Tensor:
         """Drawn bits of the shape of `logits`, from 0 to 1."""
@@ -94,15 +104,16 @@ class Hashing:
     ) -> Mapping[str, tuple[float, Tensor]]:
         """By name the weight and the value of each term.
 
-        logits, bits: of the items, `(B, bits)`. encode: the same logits for other items of the same shape.
+        logits, bits: of what was `seen`, `(B, bits)`. encode: the same logits for other items of the same shape.
         """
         recipe, terms = self.recipe, dict[str, tuple[float, Tensor]]()
         if recipe.contrast and batch.neighbour is not None:
             near = self.bits(encode(batch.neighbour))
             terms["contrast"] = recipe.contrast, nt_xent(2 * bits - 1, 2 * near - 1, recipe.temperature)
         if recipe.views and batch.views is not None:
-            a, b = (encode(view) for view in batch.views)
-            alike = nt_xent(2 * self.bits(a) - 1, 2 * self.bits(b) - 1, recipe.temperature)
+            a = logits if recipe.denoise else encode(batch.views[0])
+            first = bits if recipe.denoise else self.bits(a)
+            alike = nt_xent(2 * first - 1, 2 * self.bits(encode(batch.views[1])) - 1, recipe.temperature)
             terms["views"] = recipe.views, alike
             if recipe.information:
                 change = changed_mind(recipe.sharpness * logits, recipe.sharpness * a)
