@@ -36,7 +36,9 @@ class Batch:
 
     neighbour: one of the nearest items to each. views: two augmented versions of each, changed independently.
     labels: the number of each item's label, or of the group that pairs put it in, `(B,)`, -1 where it has none; only
-    where the user wants them used. apart: rows `(m, 2)` that are known not to belong together.
+    where the user wants them used. apart: rows `(m, 2)` that are known not to belong together. pool: `(C,
+    *input.shape)`, items among which each of x may find its nearest, and own: `(B,)`, the place there of each of x
+    itself, -1 where it is not among them.
     """
 
     x: Tensor
@@ -44,6 +46,8 @@ class Batch:
     views: tuple[Tensor, Tensor] | None = None
     labels: Tensor | None = None
     apart: Tensor | None = None
+    pool: Tensor | None = None
+    own: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """The same on `device`."""
@@ -53,6 +57,8 @@ class Batch:
             None if self.views is None else (self.views[0].to(device), self.views[1].to(device)),
             None if self.labels is None else self.labels.to(device),
             None if self.apart is None else self.apart.to(device),
+            None if self.pool is None else self.pool.to(device),
+            None if self.own is None else self.own.to(device),
         )
 
 
@@ -93,6 +99,12 @@ class Model(nn.Module, ABC):
     """Optimiser steps that usually suffice; with the size of the data they give the default number of epochs."""
     batch_size: int = 128
     """Items of a step, unless the user says otherwise."""
+    fewest_epochs: int = 15
+    """Passes over the data there are at least, however large it is, where the user does not say."""
+    begins_fitted: bool = False
+    """Whether what `prepare` leaves is an answer already, to be kept where no epoch finds a better one."""
+    taught: bool = False
+    """Whether the trainer has labels or pairs for it to learn from; set before `prepare`."""
     encodes_at_once: bool = False
     """Whether `encode` is a few matrix products and nothing else, so that its time is known and it cannot hang."""
     supervised: ClassVar[bool] = False
@@ -123,6 +135,11 @@ class Model(nn.Module, ABC):
     def batch_for(self, items: int) -> int:
         """How many of `items` a step takes where the user does not say."""
         return self.batch_size
+
+    @property
+    def pool(self) -> int:
+        """How many items there are in `Batch.pool`; 0 where the loss needs none."""
+        return 0
 
     @property
     def views(self) -> bool:

@@ -7,11 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from . import neighbours
 from .base import Batch, Model
 from .inputs import Rows
 from .supervision import Mates, Supervision
+
+_MOST_RANKED = 20_000
+"""Items that a ranking is learned from: pixels of Fashion-MNIST at 64 bits, recall@10 at 4x oversampling .585 from so
+many, .560 from all 54,000 in as many steps of an earlier version. Their neighbours are found in half a minute."""
 
 
 class Batches:
@@ -23,15 +28,24 @@ class Batches:
         """known: what is learned of the rows besides, None for nothing. order: draws all that is drawn."""
         self.rows = rows
         self._model, self._known, self._order = model, known, order
-        self._near = neighbours.table(rows, model.neighbours, order) if model.neighbours else None
+        # Ranking is learned as well from a part, and what it costs does not grow with the data; labels are used up.
+        part = known is None and model.pool > 0 and len(rows) > _MOST_RANKED
+        self._among = np.sort(order.permutation(len(rows))[:_MOST_RANKED]) if part else np.arange(len(rows))
+        self.items = len(self._among)
+        """How many of the rows one pass goes through."""
+        self._near: NDArray[np.int64] | None = None
+        if model.neighbours:
+            near = neighbours.table(rows.subset(self._among), model.neighbours, order)
+            self._near = np.full((len(rows), near.shape[1]), -1) if part else self._among[near]
+            self._near[self._among] = self._among[near]
         self._mates = None if known is None else Mates(known, size)
-        self._count = max(1, len(rows) // size)
+        self._count = max(1, self.items // size)
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[Batch]:
-        for places in np.array_split(self._order.permutation(len(self.rows)), self._count):
+        for places in np.array_split(self._among[self._order.permutation(self.items)], self._count):
             yield self._batch(places)
 
     def _batch(self, places: NDArray[np.int64]) -> Batch:
@@ -44,4 +58,20 @@ class Batches:
         if self._near is not None:
             near = rows.take(self._near[places, self._order.integers(self._near.shape[1], size=len(places))])
         views = rows.views(places) if self._model.views else None
-        return Batch(rows.take(places), near, views, labels, apart)
+        pool, own = self._pool(places) if self._model.pool else (None, None)
+        return Batch(rows.take(places), near, views, labels, apart, pool, own)
+
+    def _pool(self, places: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Half of the pool are near the items at `places`, where so many are known; the others are drawn from all."""
+        size = self._model.pool
+        chosen = self._among
+        if self.items > size:
+            near = np.empty(0, np.int64)
+            if self._near is not None:
+                column = self._order.integers(self._near.shape[1], size=(len(places), max(1, size // 2 // len(places))))
+                near = np.take_along_axis(self._near[places], column, axis=1).ravel()[: size // 2]
+            others = self._order.integers(self.items, size=size - len(near))
+            chosen = np.unique(np.concatenate([near, self._among[others]]))
+        at = np.searchsorted(chosen, places).clip(max=len(chosen) - 1)
+        own = np.where(chosen[at] == places, at, -1)
+        return self.rows.take(chosen), torch.from_numpy(own)

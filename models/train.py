@@ -57,10 +57,10 @@ class TrainConfig(BaseModel):
         return self.batch_size or model.batch_for(items)
 
     def epochs_for(self, items: int, model: Model) -> int:
-        """Enough passes for about as many batches as the family wants, between 15 and 150."""
+        """Enough passes for about as many batches as the family wants, between the fewest it asks for and 150."""
         if self.epochs is not None:
             return self.epochs
-        return max(15, min(150, math.ceil(model.steps * self.batch_for(items, model) / items)))
+        return max(model.fewest_epochs, min(150, math.ceil(model.steps * self.batch_for(items, model) / items)))
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class Trainer:
         model = self.model.to(self._device())
         validation = Validation(model.input.rows(items), labels, known, self.config.validation_share, order)
         rows = validation.train
+        model.taught = known is not None
         model.prepare(rows)
         if known is not None:
             self.metrics |= known.metrics()
@@ -171,8 +172,8 @@ class Trainer:
         started: float,
     ) -> Iterator[Progress]:
         model, config = self.model, self.config
-        epochs = max(config.epochs_for(len(rows), model), len(model.stages))
         batches = Batches(model, rows, known, config.batch_for(len(rows), model), order)
+        epochs = max(config.epochs_for(batches.items, model), len(model.stages))
         run = _Run(epochs, len(batches), started)
         end = 0.0
         for place, stage in enumerate(model.stages, start=1):
@@ -208,6 +209,10 @@ class Trainer:
         best, best_state = -math.inf, model.state_dict()
         retrieval: float | None = None
         health: measure.BitHealth | None = None
+        if model.begins_fitted and model.chosen_by == "retrieval" and validation.decides:
+            model.eval()
+            retrieval, health = self._evaluate(batches.rows, validation)
+            best, run.best_epoch, best_state = retrieval, first, copy.deepcopy(model.state_dict())
         for epoch in range(first + 1, last_epoch + 1):
             run.epoch = epoch
             model.train()
