@@ -106,7 +106,7 @@ class BinaryAutoencoder(Model):
                 self.encoder[0] = WordLinear(input.size, hidden)
         else:
             self.encoder = StridedEncoder(input.shape, bits, hidden)
-            self.steps, self.batch_size = 5000, 256  # less than five minutes on two cores for 28 x 28
+            self.steps, self.batch_size = 2000, 256  # two to four minutes on two cores for 28 x 28
             self.chosen_by = "last"
             self.encodes_at_once = False
         # What begins as a linear hash begins balanced, and the size of its logits says what a bit is worth.
