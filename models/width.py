@@ -6,8 +6,8 @@ their 10 nearest in input space are among the 40 nearest codes. Proposed is the 
 of pairs in the sample that have one code, at most one other item has that of an item. Where labels are to be learned
 from, codes are to find items of the same label instead.
 
-A learned hash finds more than this linear one at every width; that it wants about as many bits was measured
-(`docs/training.md`).
+A learned hash finds more than this linear one at every width, and needs rather fewer bits than are proposed: what was
+measured stands in `docs/training.md`.
 """
 
 from __future__ import annotations
