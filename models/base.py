@@ -141,6 +141,10 @@ class Model(nn.Module, ABC):
         """How many items there are in `Batch.pool`; 0 where the loss needs none."""
         return 0
 
+    def likeness(self, x: Tensor) -> Tensor | None:
+        """Rows of unit length `(B, d)` by whose products neighbours are found; None: by distance in input space."""
+        return None
+
     @property
     def views(self) -> bool:
         """Whether the loss needs `Batch.views`."""

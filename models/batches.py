@@ -35,11 +35,24 @@ class Batches:
         """How many of the rows one pass goes through."""
         self._near: NDArray[np.int64] | None = None
         if model.neighbours:
-            near = neighbours.table(rows.subset(self._among), model.neighbours, order)
+            near = self._neighbours(rows.subset(self._among))
             self._near = np.full((len(rows), near.shape[1]), -1) if part else self._among[near]
             self._near[self._among] = self._among[near]
         self._mates = None if known is None else Mates(known, size)
         self._count = max(1, self.items // size)
+
+    def _neighbours(self, rows: Rows) -> NDArray[np.int64]:
+        model = self._model
+        if model.likeness(rows.take(np.arange(1)).to(model.device)) is None:
+            return neighbours.table(rows, model.neighbours, self._order)
+
+        def features(places: NDArray[np.int64]) -> NDArray[np.float32]:
+            found = model.likeness(rows.take(places).to(model.device))
+            assert found is not None
+            out: NDArray[np.float32] = found.cpu().numpy()
+            return out
+
+        return neighbours.mutual(features, len(rows), model.neighbours, self._order)
 
     def __len__(self) -> int:
         return self._count

@@ -5,6 +5,8 @@ Exact, by blocks, so that memory stays bounded; sparse rows are never made dense
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, issparse
@@ -43,6 +45,32 @@ def table(rows: Rows, k: int, generator: np.random.Generator) -> NDArray[np.int6
     themselves[chosen] = np.arange(len(chosen))
     found: NDArray[np.int64] = chosen[nearest(rows, rows.subset(chosen), k, themselves=themselves)]
     return found
+
+
+def mutual(
+    features: Callable[[NDArray[np.int64]], NDArray[np.float32]], count: int, k: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """For each of `count` items those of its `k` nearest that have it among theirs, `(count, k)`, over and over.
+
+    features: of the items at some places, rows of unit length. An item that nothing has among its nearest stands for
+    itself, and so do all but a random part where there are many. That both agree makes neighbours more alike: of
+    CIFAR's by dictionary features .44 are of one class, of all twenty nearest .34.
+    """
+    chosen = np.sort(generator.permutation(count)[:_MOST_DATABASE])
+    k = min(k, len(chosen) - 1)
+    rows = np.concatenate([features(chosen[at : at + _QUERIES]) for at in range(0, len(chosen), _QUERIES)])
+    near = np.empty((len(rows), k), np.int64)
+    for start in range(0, len(rows), _QUERIES):
+        like = rows[start : start + _QUERIES] @ rows.T
+        like[np.arange(len(like)), np.arange(start, start + len(like))] = -np.inf
+        near[start : start + _QUERIES] = np.argpartition(-like, k - 1, axis=1)[:, :k]
+    agreed = (near[near] == np.arange(len(near))[:, None, None]).any(2)
+    first = np.take_along_axis(near, np.argsort(~agreed, axis=1, kind="stable"), axis=1)
+    many = agreed.sum(1, keepdims=True)
+    again = np.take_along_axis(first, np.arange(k)[None] % np.maximum(many, 1), axis=1)
+    out = np.repeat(np.arange(count)[:, None], k, axis=1)
+    out[chosen] = chosen[np.where(many > 0, again, np.arange(len(near))[:, None])]
+    return out
 
 
 def _flat(rows: Rows, places: NDArray[np.int64]) -> NDArray[np.float32] | csr_matrix:

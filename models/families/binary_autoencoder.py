@@ -40,6 +40,8 @@ from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
 from ..objectives.neighbourhood import paired
 from ..objectives.ranking import Ranking
 from ..parts.convolution import is_picture
+from ..parts.dictionary import PICTURES as DICTIONARY_PICTURES
+from ..parts.dictionary import DictionaryEncoder, PatchDictionary
 from ..parts.layers import dense, reconstruction_loss
 from ..parts.pictures import SMALLEST_SIDE, PictureViews, StridedEncoder
 from ..parts.started import Started
@@ -67,6 +69,10 @@ _POOL = 2048
 _RANKING_STEPS, _RANKING_EPOCHS, _RANKING_RATE = 600, 5, 3e-3
 """At 1e-3 LSA vectors of texts come to a recall of .703 in 400 steps, at 3e-3 to .750, and word vectors to the same."""
 _BESIDE_LABELS = 0.1
+
+PHOTOGRAPHS = replace(PICTURES, neighbours=20, pairing=0.7)
+"""Of colour images, neighbours by dictionary features where they agree to be each other's. CIFAR, 5,000 images, 64
+bits, 300 steps on cached views, mAP@1000: .260 without neighbours, .273 with half of ten, .284 so."""
 
 
 class BinaryAutoencoderParams(HashingParams):
@@ -107,7 +113,8 @@ class BinaryAutoencoder(Model):
             if self._words:
                 self.encoder[0] = WordLinear(input.size, hidden)
         else:
-            self.encoder = StridedEncoder(input.shape, bits, hidden)
+            encoder = DictionaryEncoder if input.shape[0] == 3 else StridedEncoder
+            self.encoder = encoder(input.shape, bits, hidden)
             self.steps, self.batch_size = 2000, 256  # two to four minutes on two cores for 28 x 28
             self.chosen_by = "last"
             self.encodes_at_once = False
@@ -116,7 +123,9 @@ class BinaryAutoencoder(Model):
         # Words are decoded by one linear layer, which gives every bit its words (NASH: Shen et al., ACL 2018).
         self.decoder = dense([bits, input.size] if self._words or started else [bits, hidden, input.size])
         self.register_buffer("variance", torch.ones(()))
-        recipe = RANKED if started else RECIPES[input.form] if self._views is None else PICTURES
+        recipe = RANKED if started else RECIPES[input.form]
+        if self._views is not None:
+            recipe = PICTURES if self._dictionary is None else PHOTOGRAPHS
         self.hashing = Hashing(params.over(recipe))
         if isinstance(input, TextInput):
             input.spans = self.hashing.recipe.spans
@@ -129,7 +138,17 @@ class BinaryAutoencoder(Model):
     def neighbours(self) -> int:
         if self.ranking is not None:
             return self.hashing.recipe.neighbours
-        return self.hashing.neighbours if self._views is None or self._views.in_place else 0
+        # By pixels only where pictures have what they show in its place.
+        known = self._views is None or self._views.in_place or self._dictionary is not None
+        return self.hashing.neighbours if known else 0
+
+    @property
+    def _dictionary(self) -> PatchDictionary | None:
+        return self.encoder.dictionary if isinstance(self.encoder, DictionaryEncoder) else None
+
+    @torch.no_grad()
+    def likeness(self, x: Tensor) -> Tensor | None:
+        return None if self._dictionary is None else functional.normalize(self._dictionary(x), dim=1)
 
     @property
     def pool(self) -> int:
@@ -157,6 +176,8 @@ class BinaryAutoencoder(Model):
             self.variance.fill_(float(x.var(0).mean().clamp_min(1e-6)))
             if self._views is not None:
                 self._views.fit(rows)
+            if self._dictionary is not None:
+                self._dictionary.fit(rows.sample(DICTIONARY_PICTURES))
             if isinstance(self.encoder, Started):
                 self._begin(self.encoder, rows)
             return
@@ -185,7 +206,9 @@ class BinaryAutoencoder(Model):
         more = self._ranks(batch)
         if self._views is not None:
             target = self._target(batch)
-            batch = replace(batch, x=self._views(batch.x), neighbour=self._views(target))
+            changed, partner = self._views(batch.x), self._views(target)
+            target = target if self._dictionary is None else batch.x  # photographs alike have few pixels in common
+            batch = replace(batch, x=changed, neighbour=partner)
         seen = self.hashing.seen(batch)
         logits = self.encode(seen)
         bits = self.hashing.bits(logits)

@@ -6,7 +6,7 @@ labels, on how near their mirror images and their upside-down images come to oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +48,16 @@ class StridedEncoder(nn.Module):
         self.last = nn.Linear(hidden, out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
-        if not (self.training and x.device.type == "cpu" and _knows_bfloat16()):
-            return self.last(self.features(x))
-        with torch.autocast("cpu", torch.bfloat16):
-            h = self.features(x)
-        return self.last(h.float())
+        return quickly(self, x.contiguous(memory_format=torch.channels_last), self.features, self.last)
+
+
+def quickly(module: nn.Module, x: Tensor, most: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor]) -> Tensor:
+    """`last(most(x))`, `most` in bfloat16 where `module` is in training on a CPU whose instructions know it."""
+    if not (module.training and x.device.type == "cpu" and _knows_bfloat16()):
+        return last(most(x))
+    with torch.autocast("cpu", torch.bfloat16):
+        h = most(x)
+    return last(h.float())
 
 
 def _knows_bfloat16() -> bool:

@@ -12,6 +12,8 @@ from models import measure
 from models.base import Batch, Model, build
 from models.data import load
 from models.inputs import ImageInput
+from models.neighbours import mutual
+from models.parts.dictionary import DictionaryEncoder, PatchDictionary
 from models.parts.pictures import PictureViews, StridedEncoder
 from models.train import TrainConfig, Trainer
 
@@ -65,9 +67,14 @@ def _spread(x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 16), (1, 28, 28), (3, 32, 32), (3, 20, 45)])
-def test_the_encoder_takes_pictures_of_any_shape(shape: tuple[int, int, int]) -> None:
-    encoder = StridedEncoder(shape, 24, 32)
+@pytest.mark.parametrize("kind", [StridedEncoder, DictionaryEncoder])
+def test_the_encoders_take_pictures_of_any_shape(
+    kind: type[StridedEncoder | DictionaryEncoder], shape: tuple[int, int, int]
+) -> None:
+    encoder = kind(shape, 24, 32)
     x = torch.rand(6, *shape)
+    if isinstance(encoder, DictionaryEncoder):
+        encoder.dictionary.fit(x)
     trained = encoder(x)
     assert trained.shape == (6, 24)
     assert trained.dtype == torch.float32
@@ -81,10 +88,41 @@ def test_small_pictures_keep_dense_layers() -> None:
     digits = load("digits").items
     assert not isinstance(_default(digits).encoder, StridedEncoder)
     assert isinstance(_default(shapes(30, side=16)[0]).encoder, StridedEncoder)
+    colour = [np.repeat(item, 3, axis=2) for item in shapes(30, side=16)[0]]
+    assert isinstance(_default(colour).encoder, DictionaryEncoder)
 
 
 def _default(items: list[NDArray[np.uint8]], bits: int = 16) -> Model:
     return build("binary-autoencoder", ImageInput.fit(items), bits, {})
+
+
+def test_colour_pictures_are_described_by_a_dictionary_of_their_patches() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(60, 3, 16, 16)
+    x[:30] = x[:30, :, :, :1]  # half of them are of stripes across, half of grains
+    dictionary = PatchDictionary(3, 16, 16)
+    dictionary.fit(x)
+    seen = dictionary(x)
+    assert seen.shape == (60, dictionary.width)
+    assert not seen.requires_grad
+    assert float(seen.mean(0).abs().max()) < 1e-3
+    assert float(seen.std(0).max()) < 1.1
+    rows = torch.nn.functional.normalize(seen, dim=1)
+    nearest = (rows @ rows.T).fill_diagonal_(-1).argmax(1)
+    assert bool(((nearest < 30) == (torch.arange(60) < 30)).all())
+    dimmed = torch.nn.functional.normalize(dictionary(0.5 * x), dim=1)
+    assert float((dimmed * rows).sum(1).min()) > 0.98, "contrast does not count"
+
+
+def test_neighbours_count_where_both_agree() -> None:
+    """Three are together, two are together, one looks to the three, which do not look back."""
+    angle = np.array([0.0, 0.1, 0.2, 2.0, 2.1, 0.8])
+    rows = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
+    for k, want in ((2, [{1, 2}, {0, 2}, {0, 1}, {4}, {3}, {5}]), (1, [{1}, {0}, {2}, {4}, {3}, {5}])):
+        found = mutual(lambda places: rows[places], len(rows), k, np.random.default_rng(0))
+        assert found.shape == (6, k)
+        got = [set(row.tolist()) for row in found]
+        assert got == want or (k == 1 and got[3:] == want[3:])
 
 
 def test_the_partner_of_a_picture_is_itself_or_a_neighbour() -> None:
@@ -98,10 +136,12 @@ def test_the_partner_of_a_picture_is_itself_or_a_neighbour() -> None:
         assert torch.isfinite(loss)
 
 
-def test_codes_of_pictures_find_their_shapes_whatever_their_light() -> None:
+@pytest.mark.parametrize("channels", [1, 3])
+def test_codes_of_pictures_find_their_shapes_whatever_their_light(channels: int) -> None:
     items, labels = shapes(300)
+    items = [np.repeat(item, channels, axis=2) for item in items]
     model = _default(items)
-    for _ in Trainer(model, TrainConfig(epochs=25, device="cpu")).fit(items):
+    for _ in Trainer(model, TrainConfig(epochs=15, device="cpu")).fit(items):
         pass
     names = np.array(labels, np.str_)
     codes = np.packbits(model.logits(items) > 0, axis=1)
