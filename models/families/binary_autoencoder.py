@@ -19,9 +19,10 @@ after a soft rerank, of ITQ and of this: SIFT at 128 bits .631/.728 and .787/.88
 
 Neighbours are those in input space; no label is used. At test a bit is 1 where its logit is > 0.
 
-Pictures with room for it go through convolutions and are only seen changed: a view of a picture must tell a view of
-the same picture, or of a neighbour, from the rest of the batch (`parts.pictures`). The decoder gives back what the
-second view was made of. Crops and light keep the contrast from being won by pixels, so the last epoch is the best.
+Pictures with room for it go through convolutions, colour ones through a dictionary of their patches, and are only seen
+changed: a view of a picture must tell a view of the same picture, or of a neighbour, from the rest of the batch
+(`parts.pictures`). The decoder gives back what the second view was made of, of colour pictures the picture itself.
+The last epoch is kept.
 """
 
 from __future__ import annotations

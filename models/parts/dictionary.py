@@ -2,8 +2,9 @@
 
 After Coates, Ng and Lee, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning" (AISTATS 2011):
 patches are brought to one contrast and whitened, spherical k-means finds a dictionary of them, and each place of a
-picture is described by how much more than usual it is like each entry. For a few thousand small photographs such
-features are better than what convolutions learn from them in ten times the time.
+picture is described by how much more than usual it is like each entry. CIFAR, 5,000 images, 64 bits, mAP@1000, in a
+prototype: ITQ on pixels .20, ITQ on such features .226; learned from views by convolutions .228 in 106 s of a core, by
+two dense layers on features of 16 cached views .280 in 9 s, .290 in 38 s (150 s more for the views).
 """
 
 from __future__ import annotations
