@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
@@ -48,6 +49,20 @@ from .work.duplicates import sweep
 
 log = logging.getLogger(__name__)
 
+_PARTS = (
+    ingest,
+    create,
+    code_health,
+    collections,
+    generations,
+    snapshots,
+    models,
+    jobs,
+    health,
+    duplicates,
+    calibration,
+)
+
 _DESCRIPTION = """
 Semantic hashing: a model learns binary codes from your own items; search finds what is near in Hamming distance,
 exactly. Every error is an RFC 9457 problem that says what was wrong and what to do.
@@ -84,9 +99,9 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
 
     def around(inner: ASGIApp) -> ASGIApp:
         """`inner` within the service's own layers, for the short way past FastAPI's."""
-        limited = BodyLimits(inner, settings=settings, stopping=engine.stopping)
-        gated = Gate(limited, settings=settings, keys=keys)
-        return Observe(gated, metrics=app.state.metrics, slow_ms=settings.slow_request_ms)
+        for layer, options in layers:
+            inner = layer(inner, **options)
+        return inner
 
     app = Application(
         title="Hammingbird",
@@ -105,15 +120,18 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     Standing(engine, runner.store).register(app.state.metrics.registry)
     raw_routes = search.routes(generate_unique_id_function=openapi.operation_id, responses=openapi.ERRORS)
     app.router.routes += raw_routes
-    for part in (ingest, create, code_health, collections, generations, snapshots, models, jobs, health):
-        app.include_router(part.router)
-    for part in (duplicates, calibration):
+    for part in _PARTS:
         app.include_router(part.router)
     errors.install(app)
+    layers: list[tuple[Any, dict[str, Any]]] = [
+        (BodyLimits, {"settings": settings, "stopping": engine.stopping}),
+        (Gate, {"settings": settings, "keys": keys}),
+        (Observe, {"metrics": app.state.metrics, "slow_ms": settings.slow_request_ms}),
+    ]
     app.add_middleware(Deadlines, settings=settings)
     app.add_middleware(RawRoutes, routes=raw_routes)
-    app.add_middleware(BodyLimits, settings=settings, stopping=engine.stopping)
-    app.add_middleware(Gate, settings=settings, keys=keys)
+    for layer, options in layers[:-1]:
+        app.add_middleware(layer, **options)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -122,7 +140,8 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
             allow_headers=("authorization", "content-type", "idempotency-key", "x-api-key", "x-request-id"),
             expose_headers=("retry-after", "x-request-id"),
         )
-    app.add_middleware(Observe, metrics=app.state.metrics, slow_ms=settings.slow_request_ms)
+    observe, options = layers[-1]  # outermost: it sees what the others refuse
+    app.add_middleware(observe, **options)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:

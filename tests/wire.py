@@ -85,6 +85,44 @@ class Served:
         return len(os.listdir(f"/proc/{self.pid}/task"))
 
 
+class Stream:
+    """A request to the service at `address` whose body is sent part by part, as the test likes."""
+
+    def __init__(self, address: str, target: str, *head: str, method: str = "POST") -> None:
+        host, _, port = address.removeprefix("http://").partition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=30)
+        lines = [f"{method} {target} HTTP/1.1", "host: localhost", *head]
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+
+    @classmethod
+    def of_lines(cls, address: str, target: str, *head: str, kind: str = "application/x-ndjson") -> Stream:
+        """A chunked body, after which the server closes."""
+        return cls(address, target, f"content-type: {kind}", "transfer-encoding: chunked", "connection: close", *head)
+
+    def send(self, part: bytes) -> None:
+        self.socket.sendall(part)
+
+    def chunk(self, part: bytes) -> None:
+        self.socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
+
+    def end(self) -> None:
+        """The chunk that ends a body."""
+        self.socket.sendall(b"0\r\n\r\n")
+
+    def reply(self) -> tuple[int, dict[str, Any]]:
+        """The status and the body, once the server has closed."""
+        received = b""
+        with suppress(ConnectionResetError):
+            while part := self.socket.recv(65536):
+                received += part
+        self.socket.close()
+        head, _, body = received.partition(b"\r\n\r\n")
+        return int(head.split()[1]), json.loads(body)
+
+    def drop(self) -> None:
+        self.socket.close()
+
+
 def statuses(received: bytes) -> list[int]:
     """The status of every reply in what came back."""
     return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", received)]

@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from support import server
+from wire import Stream
 
 from index import Collection
 from index.catalogue import STORE_FILE
@@ -40,32 +41,6 @@ def root(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "data"))
 
 
-class Raw:
-    """A client that sends a request part by part, as it likes."""
-
-    def __init__(self, address: str, method: str, target: str, *head: str) -> None:
-        host, _, port = address.removeprefix("http://").partition(":")
-        self.socket = socket.create_connection((host, int(port)), timeout=30)
-        lines = [f"{method} {target} HTTP/1.1", "host: localhost", *head]
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
-
-    def send(self, part: bytes) -> None:
-        self.socket.sendall(part)
-
-    def chunk(self, part: bytes) -> None:
-        self.socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
-
-    def reply(self) -> tuple[int, dict[str, Any]]:
-        """The status and the body, when the server has closed."""
-        received = b""
-        with suppress(ConnectionResetError):
-            while part := self.socket.recv(65536):
-                received += part
-        self.socket.close()
-        head, _, body = received.partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body)
-
-
 def post(address: str, path: str, body: Any) -> Any:
     request = urllib.request.Request(
         f"{address}{path}", json.dumps(body).encode(), {"content-type": "application/json"}
@@ -74,9 +49,8 @@ def post(address: str, path: str, body: Any) -> Any:
         return json.load(reply)
 
 
-def stream(address: str, collection: str) -> Raw:
-    kind = "content-type: application/x-ndjson"
-    return Raw(address, "POST", f"/ingest?collection={collection}", kind, "transfer-encoding: chunked")
+def stream(address: str, collection: str) -> Stream:
+    return Stream.of_lines(address, f"/ingest?collection={collection}")
 
 
 def refused(address: str) -> bool:
@@ -105,7 +79,7 @@ def test_fifty_in_flight_are_answered_and_new_ones_refused(root: Path, signals: 
         for number in range(50):
             body = json.dumps({"collection": "digits", "items": [{"id": f"f{number}", "code": CODE}]}).encode()
             length = f"content-length: {len(body)}"
-            client = Raw(address, "POST", "/ingest", "content-type: application/json", length)
+            client = Stream(address, "/ingest", "content-type: application/json", length)
             client.send(body[:10])
             clients.append((client, body[10:]))
         time.sleep(0.3)  # the heads are read
@@ -186,7 +160,7 @@ def test_jobs_and_their_events_end_with_the_service(root: Path) -> None:
 def test_what_takes_longer_than_the_grace_is_cut_off_and_the_exit_code_says_so(tmp_path: Path) -> None:
     """X5"""
     with server(tmp_path / "data", HAMMINGBIRD_SHUTDOWN_GRACE_S="1") as (address, process):
-        client = Raw(address, "POST", "/search", "content-type: application/json", "content-length: 10")
+        client = Stream(address, "/search", "content-type: application/json", "content-length: 10")
         client.send(b"{")
         time.sleep(0.3)
         started = time.monotonic()
@@ -200,7 +174,7 @@ def test_what_takes_longer_than_the_grace_is_cut_off_and_the_exit_code_says_so(t
 def test_a_second_interrupt_cuts_it_short(tmp_path: Path) -> None:
     """X5: the person at the keyboard need not wait."""
     with server(tmp_path / "data") as (address, process):
-        client = Raw(address, "POST", "/search", "content-type: application/json", "content-length: 10")
+        client = Stream(address, "/search", "content-type: application/json", "content-length: 10")
         client.send(b"{")
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
@@ -267,19 +241,19 @@ def test_clients_that_go_away_leave_nothing_behind(held: tuple[str, int, str], c
     def threads() -> int:
         return len(os.listdir(f"/proc/{pid}/task"))
 
-    def begin(number: int) -> Raw:
+    def begin(number: int) -> Stream:
         kind = number % 4
         if kind == 0:
-            client = Raw(address, "POST", "/ingest", "content-type: application/json", "content-length: 100000")
+            client = Stream(address, "/ingest", "content-type: application/json", "content-length: 100000")
             client.send(b'{"collection": "digits", "items": [')
         elif kind == 1:
             client = stream(address, "digits")
             client.chunk(b'{"id": "half')
         elif kind == 2:
-            client = Raw(address, "POST", "/search", *with_body)
+            client = Stream(address, "/search", *with_body)
             client.send(search)
         else:
-            client = Raw(address, "GET", f"/jobs/{job}/events")
+            client = Stream(address, f"/jobs/{job}/events", method="GET")
         return client
 
     def round_of(clients: int) -> None:

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from support import assert_problem, png, server
+from wire import Stream
 
 from models.data import Dataset
 from service import stream
@@ -464,34 +464,6 @@ def test_the_example_of_the_document_works(client: TestClient) -> None:
 # -- what raw clients do to a real server --------------------------------------------------------------------------
 
 
-class Raw:
-    """A client that sends a stream part by part, as it likes."""
-
-    def __init__(self, port: int, target: str, kind: str = "application/x-ndjson", more: str = "") -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
-        head = f"POST {target} HTTP/1.1\r\nhost: x\r\ncontent-type: {kind}\r\n{more}"
-        self.socket.sendall(f"{head}transfer-encoding: chunked\r\nconnection: close\r\n\r\n".encode())
-
-    def send(self, part: bytes) -> None:
-        self.socket.sendall(b"%x\r\n%b\r\n" % (len(part), part))
-
-    def end(self) -> None:
-        self.socket.sendall(b"0\r\n\r\n")
-
-    def reply(self) -> tuple[int, dict[str, Any]]:
-        """The status and the body, once the server has closed."""
-        received = b""
-        with suppress(ConnectionResetError):
-            while part := self.socket.recv(65536):
-                received += part
-        self.socket.close()
-        head, _, body = received.partition(b"\r\n\r\n")
-        return int(head.split()[1]), json.loads(body)
-
-    def drop(self) -> None:
-        self.socket.close()
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, Path]]:
     """Port and process of a service that waits half a second for more of a body, and its log."""
@@ -524,19 +496,19 @@ def stored(port: int, name: str) -> list[str]:
 def test_a_slow_stream_goes_on_and_a_stalled_one_is_cut_off(served: tuple[int, int, Path]) -> None:
     """H4: `body_timeout_s`, here 0.5 s, is the time between two parts, not that of the whole."""
     port = served[0]
-    client = Raw(port, made(port, "slow"))
+    client = Stream.of_lines(f"http://127.0.0.1:{port}", made(port, "slow"))
     body = lines(*numbered(6))
     started = time.monotonic()
     for start in range(0, len(body), 50):  # not where lines end
-        client.send(body[start : start + 50])
+        client.chunk(body[start : start + 50])
         time.sleep(0.2)
     assert time.monotonic() - started > 2 * 0.5
     client.end()
     status, reply = client.reply()
     assert (status, reply["created"]) == (200, 6)
 
-    stalled = Raw(port, made(port, "stalled"))
-    stalled.send(lines(*numbered(3)) + b'{"id": "half')
+    stalled = Stream.of_lines(f"http://127.0.0.1:{port}", made(port, "stalled"))
+    stalled.chunk(lines(*numbered(3)) + b'{"id": "half')
     started = time.monotonic()
     status, reply = stalled.reply()
     assert 0.3 < time.monotonic() - started < 3
@@ -552,11 +524,11 @@ def test_a_client_that_stops_leaves_whole_batches_and_nothing_else(served: tuple
     body = lines(*numbered(stream.BATCH_LINES + 500))
 
     def stop(place: int) -> None:
-        client = Raw(port, target)
+        client = Stream.of_lines(f"http://127.0.0.1:{port}", target)
         if place == 0:
             for start in range(0, len(body), 50_000):
-                client.send(body[start : start + 50_000])
-        client.send(b'{"id": "half", "code": "%b"}' % ZERO.encode())  # whole, but for the end of its line
+                client.chunk(body[start : start + 50_000])
+        client.chunk(b'{"id": "half", "code": "%b"}' % ZERO.encode())  # whole, but for the end of its line
         client.drop()
 
     def settled() -> int:
@@ -587,10 +559,10 @@ def test_two_streams_at_once_and_searches_meanwhile(served: tuple[int, int, Path
     target = made(port, "both")
 
     def run_one(first: int) -> tuple[int, dict[str, Any]]:
-        client = Raw(port, target)
+        client = Stream.of_lines(f"http://127.0.0.1:{port}", target)
         body = lines(*numbered(20_000, first))
         for start in range(0, len(body), 30_000):
-            client.send(body[start : start + 30_000])
+            client.chunk(body[start : start + 30_000])
         client.end()
         return client.reply()
 
@@ -610,18 +582,19 @@ def test_two_streams_at_once_and_searches_meanwhile(served: tuple[int, int, Path
 def test_only_a_stream_to_be_ingested_has_no_size(served: tuple[int, int, Path]) -> None:
     """H4: its type gives no other body leave to be larger than `max_body_bytes`, nor is one read as another type."""
     port = served[0]
-    types = "content-type: application/x-ndjson\r\n"
+    types = "content-type: application/x-ndjson"
     part = b'--x\r\ncontent-disposition: form-data; name="files"; filename="f"\r\n\r\n'
-    for client, first in (
-        (Raw(port, "/search"), b"{"),
-        (Raw(port, "/collections"), b"{"),
-        (Raw(port, "/ingest?collection=digits", "application/json", types), b"{"),
-        (Raw(port, "/ingest?collection=digits", "multipart/form-data; boundary=x", types), part),
+    for target, head, kind, first in (
+        ("/search", (), "application/x-ndjson", b"{"),
+        ("/collections", (), "application/x-ndjson", b"{"),
+        ("/ingest?collection=digits", (types,), "application/json", b"{"),
+        ("/ingest?collection=digits", (types,), "multipart/form-data; boundary=x", part),
     ):
-        client.send(first)
+        client = Stream.of_lines(f"http://127.0.0.1:{port}", target, *head, kind=kind)
+        client.chunk(first)
         with suppress(OSError):  # the server need not listen to the end
             for _ in range(30):
-                client.send(b" " * 10_000)
+                client.chunk(b" " * 10_000)
             client.end()
         status, reply = client.reply()
         assert (status, reply["type"]) == (413, "urn:hammingbird:problem:too-large")
@@ -629,10 +602,10 @@ def test_only_a_stream_to_be_ingested_has_no_size(served: tuple[int, int, Path])
 
 def test_a_line_without_end_is_cut_off(served: tuple[int, int, Path]) -> None:
     port = served[0]
-    client = Raw(port, made(port, "endless"))
-    client.send(lines(*numbered(2)))
+    client = Stream.of_lines(f"http://127.0.0.1:{port}", made(port, "endless"))
+    client.chunk(lines(*numbered(2)))
     for _ in range(11):
-        client.send(b" " * 10_000)
+        client.chunk(b" " * 10_000)
     status, reply = client.reply()
     assert (status, reply["type"]) == (413, "urn:hammingbird:problem:too-large")
     assert reply["detail"].startswith("line 3 is longer than 100,000 bytes (max_body_bytes)")
