@@ -158,7 +158,9 @@ def load_model(folder: Path) -> Model:
     config = artefact.config
     try:
         tensors = load((folder / "model.safetensors").read_bytes())
-        model = build(config["family"], input_from_config(config["input"]), config["bits"], config["params"])
+        family, params = config["family"], config["params"]
+        params = families()[family].as_saved(params) if family in families() else params
+        model = build(family, input_from_config(config["input"]), config["bits"], params)
         model.load_state_dict(tensors)
         model.stated = config["params"]
     except (SafetensorError, InvalidParams, RuntimeError) as error:  # RuntimeError: names or shapes differ

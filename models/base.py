@@ -127,6 +127,11 @@ class Model(nn.Module, ABC):
         self.bits = bits
         self.params = params
 
+    @classmethod
+    def as_saved(cls, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The params of an artefact, with what those that do not state a parameter were trained with."""
+        return params
+
     @property
     def neighbours(self) -> int:
         """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -37,6 +38,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..base import Batch, Model, Terms
+from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows, TextInput
 from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
 from ..objectives.neighbourhood import paired
@@ -84,6 +86,9 @@ class BinaryAutoencoderParams(HashingParams):
         le=8192,
         description="width of the hidden layer on either side; left out, vectors begin as the best linear hash instead",
     )
+    encoder: Literal["dense", "convolution"] | None = Field(
+        None, description="layers of the encoder; left out, convolutions for pictures with room for them, else dense"
+    )
     ranking: float | None = Field(
         None, ge=0, le=100, description="weight of ranking other items as distances do; 1 for what begins so, else 0"
     )
@@ -104,7 +109,12 @@ class BinaryAutoencoder(Model):
     def __init__(self, input: InputSpec, bits: int, params: BinaryAutoencoderParams) -> None:
         super().__init__(input, bits, params)
         self._words = input.likelihood == "multinomial"
-        self._views = PictureViews() if _has_room(input) else None
+        if params.encoder == "convolution" and not _has_room(input):
+            raise InvalidParams(
+                f"convolutions want pictures of {SMALLEST_SIDE} x {SMALLEST_SIDE} or more; the input is of kind "
+                f"{input.kind!r} and shape {tuple(input.shape)}. Leave encoder out"
+            )
+        self._views = PictureViews() if _has_room(input) and params.encoder != "dense" else None
         started, hidden = input.form == "vector" and params.hidden is None, params.hidden or _HIDDEN
         self._ranking = float(started) if params.ranking is None else params.ranking
         if started:
@@ -135,6 +145,10 @@ class BinaryAutoencoder(Model):
             # Precision by topic never fell by more than .002 to the last epoch: 20 Newsgroups, AG News, Python's docs.
             self.chosen_by, self.steps = "last", 1300
         self.ranking = Ranking(bits) if self._ranking else None
+
+    @classmethod
+    def as_saved(cls, params: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"encoder": "dense", **params}  # all there was while it went without saying
 
     @property
     def neighbours(self) -> int:

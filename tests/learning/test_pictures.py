@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import measure
+from models.artefact import load_model, read_artefact, save_artefact
 from models.base import Batch, Model, build
 from models.data import load
+from models.errors import InvalidParams
 from models.inputs import ImageInput
 from models.neighbours import mutual
 from models.parts.dictionary import DictionaryEncoder, PatchDictionary
@@ -148,3 +152,19 @@ def test_codes_of_pictures_find_their_shapes_whatever_their_light(channels: int)
     alone = np.arange(len(codes), dtype=np.int64)
     found = measure.precision_at_k(codes, codes, measure.same_label(names, names), 20, leave_out=alone)
     assert found > 0.9
+
+
+def test_a_model_saved_before_there_were_convolutions_still_loads(tmp_path: Path) -> None:
+    """Its config does not state which layers it has: they were dense."""
+    items, _ = shapes(12)
+    model = build("binary-autoencoder", ImageInput.fit(items), 8, {"hidden": 8, "encoder": "dense"})
+    model.stated = {"hidden": 8, "neighbours": 10, "pairing": 0.5, "contrast": 0.3}
+    save_artefact(model, tmp_path / "old", metrics={}, training={}, title="old")
+    assert "encoder" not in read_artefact(tmp_path / "old").config["params"]
+    assert np.array_equal(load_model(tmp_path / "old").logits(items), model.eval().logits(items))
+
+
+def test_convolutions_are_refused_where_there_is_no_room_for_them() -> None:
+    small = ImageInput.fit([np.zeros((8, 8, 1), np.uint8)])
+    with pytest.raises(InvalidParams, match="16 x 16"):
+        build("binary-autoencoder", small, 8, {"encoder": "convolution"})
