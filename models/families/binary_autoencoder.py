@@ -143,7 +143,7 @@ class BinaryAutoencoder(Model):
         if self._words:
             self.steps = 1300
         # Neighbours in input space are no judge of what was learned beyond them. To the last epoch precision by topic
-        # never fell by more than .002 (20 Newsgroups, AG News, Python's docs), and digits gain (64 bits, @10: .969 to .977).
+        # never fell by more than .002 (20 Newsgroups, AG News, Python's docs), and digits gain (64 bits: .969 to .977).
         self.chosen_by = "retrieval" if started else "last"
         self.ranking = Ranking(bits) if self._ranking else None
 
