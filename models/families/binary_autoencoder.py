@@ -127,7 +127,9 @@ class BinaryAutoencoder(Model):
         else:
             encoder = DictionaryEncoder if input.shape[0] == 3 else StridedEncoder
             self.encoder = encoder(input.shape, bits, hidden)
-            self.steps, self.batch_size = 2000, 256  # two to four minutes on two cores for 28 x 28
+            # Four to seven minutes of one core for 60,000 of 28 x 28. What is read through a dictionary is learned
+            # sooner: CIFAR, mAP@1000 .280 after 300 steps, .286 after 600, .290 after 1,500.
+            self.steps, self.batch_size = 800 if input.shape[0] == 3 else 2000, 256
             self.encodes_at_once = False
         # What begins as a linear hash begins balanced, and the size of its logits says what a bit is worth.
         self.balance = nn.Identity() if started else nn.BatchNorm1d(bits, affine=False)
