@@ -84,10 +84,12 @@ class BinaryAutoencoderParams(HashingParams):
         None,
         ge=8,
         le=8192,
-        description="width of the hidden layer on either side; left out, vectors begin as the best linear hash instead",
+        description="width of the hidden layer on either side, where there is one",
     )
     encoder: Literal["dense", "convolution"] | None = Field(
-        None, description="layers of the encoder; left out, convolutions for pictures with room for them, else dense"
+        None,
+        description="layers of the encoder; left out, convolutions for pictures with room for them, for vectors what "
+        "begins as the best linear hash and ranks as distances do, else dense",
     )
     ranking: float | None = Field(
         None, ge=0, le=100, description="weight of ranking other items as distances do; 1 for what begins so, else 0"
@@ -116,10 +118,10 @@ class BinaryAutoencoder(Model):
             )
         self._views = PictureViews() if _has_room(input) and params.encoder != "dense" else None
         # Texts by their embeddings are looked for by what they are about: AG News, 32 bits, P@100 .804, ranked .727.
-        started, hidden = input.kind == input.form == "vector" and params.hidden is None, params.hidden or _HIDDEN
+        started, hidden = input.kind == input.form == "vector" and params.encoder is None, params.hidden or _HIDDEN
         self._ranking = float(started) if params.ranking is None else params.ranking
         if started:
-            self.encoder: nn.Module = Started(input.size, bits)
+            self.encoder: nn.Module = Started(input.size, bits, params.hidden)
             self.steps, self.fewest_epochs = _RANKING_STEPS, _RANKING_EPOCHS
         elif self._views is None:
             self.encoder = dense([input.size, hidden, bits])

@@ -29,10 +29,11 @@ class Started(nn.Module):
     begun_weight: Tensor
     begun_bias: Tensor
 
-    def __init__(self, dim: int, bits: int) -> None:
+    def __init__(self, dim: int, bits: int, width: int | None = None) -> None:
+        """width: of the hidden layer, 256 if left out."""
         super().__init__()
         self.linear = nn.Linear(dim, bits)
-        self.beside = dense([dim, _WIDTH, bits])
+        self.beside = dense([dim, width or _WIDTH, bits])
         self.balance = nn.BatchNorm1d(bits)
         # Of use in training alone, so no part of what is saved.
         self.register_buffer("begun_weight", torch.zeros(bits, dim), persistent=False)
