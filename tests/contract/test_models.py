@@ -94,7 +94,8 @@ def test_the_loss_falls_and_progress_says_what_it_should(case: Case) -> None:
         assert (last.step, last.epoch) == (last.steps, last.epochs)
         assert last.items_per_s > 0
         assert 0 <= last.retrieval <= 1
-        assert 1 <= trainer.metrics["best_epoch"] <= trainer.metrics["epochs_run"] == last.epochs
+        earliest = 0 if model.begins_fitted else 1  # what begins fitted may be best as it began
+        assert earliest <= trainer.metrics["best_epoch"] <= trainer.metrics["epochs_run"] == last.epochs
     assert 0 <= trainer.metrics["retrieval"] <= 1
     assert 0 < trainer.metrics["bit_balance"] <= 1
     assert trainer.metrics["items"] == len(data)

@@ -157,9 +157,9 @@ def test_it_asks_nothing_of_a_pile(shape: str) -> None:
     assert np.isfinite(model.decode(torch.ones(2, model.bits)).detach().numpy()).all()
 
 
-def test_a_hidden_layer_of_ones_own_is_the_network_of_before() -> None:
+def test_a_dense_encoder_asked_for_begins_anywhere_and_ranks_nothing() -> None:
     items = pile(100, 10)
-    model = build("binary-autoencoder", VectorInput.fit(items), 16, {"hidden": 32})
+    model = build("binary-autoencoder", VectorInput.fit(items), 16, {"hidden": 32, "encoder": "dense"})
     assert not model.pool
     assert not model.begins_fitted
     assert [tuple(p.shape) for p in model.encoder.parameters()] == [(32, 10), (32,), (16, 32), (16,)]
