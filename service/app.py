@@ -9,7 +9,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp
 
@@ -37,6 +36,7 @@ from .routes import (
     ingest,
     jobs,
     models,
+    page,
     search,
     snapshots,
 )
@@ -61,6 +61,7 @@ _PARTS = (
     health,
     duplicates,
     calibration,
+    page,
 )
 
 _DESCRIPTION = """
@@ -142,10 +143,6 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         )
     observe, options = layers[-1]  # outermost: it sees what the others refuse
     app.add_middleware(observe, **options)
-
-    @app.get("/", include_in_schema=False)
-    def root() -> RedirectResponse:
-        return RedirectResponse("/docs")
 
     openapi.describe(app)
     secure(app, keys)

@@ -24,6 +24,7 @@ PUBLIC = frozenset(
         "GET /docs/oauth2-redirect",
         "GET /livez",
         "GET /openapi.json",
+        "GET /page/{version}/{path:path}",
         "GET /readyz",
         "GET /redoc",
     }
@@ -90,13 +91,13 @@ class Scopes:
     """Finds the scope that a request needs, by method and path, as the router finds its route."""
 
     def __init__(self) -> None:
-        fixed = {**dict.fromkeys(PUBLIC, None), **NEEDED}
-        self._fixed: dict[tuple[str, str], Scope | None] = {
-            _split(line): scope for line, scope in fixed.items() if "{" not in line
-        }
+        lines: dict[str, Scope | None] = {**dict.fromkeys(PUBLIC, None), **NEEDED}
+        self._fixed = {_split(line): scope for line, scope in lines.items() if "{" not in line}
+        # The router takes "/train" and a line break for "/train": lines without a parameter are among the patterns too.
         self._patterns = [
             (method, compile_path(path)[0], scope)
-            for (method, path), scope in ((_split(line), scope) for line, scope in NEEDED.items())
+            for (method, path), scope in ((_split(line), scope) for line, scope in lines.items())
+            if scope is not None or "{" in path
         ]
 
     def needed(self, method: str, path: str) -> Scope | None:
@@ -105,10 +106,9 @@ class Scopes:
         try:
             return self._fixed[method, path]
         except KeyError:
-            # Those without a parameter are among the patterns too: to the router, "/train" is also "/train" and a line
-            # break.
             found = [scope for verb, pattern, scope in self._patterns if verb == method and pattern.match(path)]
-            return max(found, key=SCOPES.index, default=SCOPES[0])
+            needed = [scope for scope in found if scope is not None]
+            return None if found and not needed else max(needed, key=SCOPES.index, default=SCOPES[0])
 
 
 def _split(line: str) -> tuple[str, str]:

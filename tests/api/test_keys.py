@@ -80,7 +80,7 @@ def test_every_route_without_a_key_with_a_wrong_one_and_with_one_in_the_url(
         for attempt in attempts:
             response = guarded.request(method, path, **attempt)
             if needed == "public":
-                assert response.status_code == 200, path
+                assert response.status_code == (404 if "nobody" in path else 200), path
                 continue
             assert_problem(response, 401, "unauthorized")
             assert response.headers["www-authenticate"].startswith('Bearer realm="hammingbird"')

@@ -1,0 +1,60 @@
+// Stored items to begin with: a strip of them, of which one is chosen.
+
+import { path } from './api.js';
+import { h, put } from './dom.js';
+import { itemView, someItems } from './items.js';
+import { showing } from './problem.js';
+
+const AT_ONCE = 8;
+
+/** Every collection with what its model takes: `{name, bits, items, model, kind}`; kind `code` where there is no model. */
+export async function collectionsWithKinds(api, signal) {
+  const [{ collections }, { models }] = await Promise.all([
+    api.get(path('collections'), { signal }), api.get(path('models'), { signal }),
+  ]);
+  const kinds = new Map(models.map((model) => [model.fingerprint, model.input.kind]));
+  return {
+    models,
+    collections: collections.map((one) => ({ ...one, kind: kinds.get(one.model?.fingerprint) ?? 'code' })),
+  };
+}
+
+/** The collection to begin with: the one asked for, else the demo's digits, else the first that holds something. */
+export function firstOf(collections, wanted) {
+  return collections.find((one) => one.name === wanted) ?? collections.find((one) => one.name === 'digits')
+    ?? collections.find((one) => one.items > 0) ?? collections[0];
+}
+
+/** A strip of stored items to choose one of, page by page. choose: given the item; the first is chosen at once. */
+export async function storedStrip(api, collection, { choose, signal, label, at = 0 }) {
+  const list = h('div', { class: 'strip', role: 'group', 'aria-label': label });
+  let after = null;
+
+  function mark(button) {
+    for (const one of list.querySelectorAll('button')) one.setAttribute('aria-pressed', String(one === button));
+  }
+
+  async function next() {
+    const items = await someItems(api, collection, AT_ONCE, signal, after);
+    after = items.length === AT_ONCE ? items.at(-1).id : null;
+    put(list, items.map((item) => {
+      const button = h('button', {
+        type: 'button', class: 'choose', 'aria-pressed': 'false', title: item.id, 'data-id': item.id,
+        onclick: () => { mark(button); choose(item); },
+      }, itemView(item.input ?? { code: item.code }, `item ${item.id}`));
+      return button;
+    }), more);
+    return items;
+  }
+
+  const more = h('button', {
+    type: 'button', class: 'quiet more', onclick: () => showing(list, async () => { await next(); }),
+  }, 'others');
+  const items = await next();
+  if (items.length) {
+    const place = Math.min(at, items.length - 1);
+    mark(list.children[place]);
+    choose(items[place]);
+  }
+  return { element: list, unmark: () => mark(null), empty: items.length === 0 };
+}
