@@ -9,6 +9,8 @@ import { problemView } from './problem.js';
 // `query` is what follows the `?` behind the part's name; `signal` is aborted when another part is opened.
 const PARTS = {
   search: 'Search',
+  repair: 'Repair',
+  create: 'Create',
 };
 
 const main = document.getElementById('main');

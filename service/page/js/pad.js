@@ -121,6 +121,11 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
     get drawn() {
       return drawn;
     },
+    /** Shows `image`, which a canvas can draw, and clears the mask. */
+    load: (image) => {
+      clear();
+      picture.getContext('2d').drawImage(image, 0, 0, width, height);
+    },
     /** The picture as base64 PNG. */
     png: () => base64(picture),
     /** The mask as rows of 0 and 1, or null where nothing is masked. */

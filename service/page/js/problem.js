@@ -4,15 +4,18 @@ import { ApiError } from './api.js';
 import { h, put } from './dom.js';
 import { askKey } from './key.js';
 
+/** What the page itself refuses, with what to do instead. */
+export class Refused extends Error {}
+
 /** An error as an alert with the problem's own detail. again: what "Try again" does, where that may help. */
 export function problemView(error, again) {
-  const known = error instanceof ApiError;
+  const known = error instanceof ApiError || error instanceof Refused;
   if (!known) console.error(error);
   const { status = 0, errors = [] } = error;
-  const retry = again && (!known || status === 0 || status >= 429) ? again : null;
+  const retry = again && (!known || status >= 429 || (status === 0 && error instanceof ApiError)) ? again : null;
   return h('div', { class: 'problem', role: 'alert' },
-    h('strong', {}, known ? error.title : 'This page failed'),
-    h('p', {}, sentence(known ? error.detail : `${error.message}; reload the page, and report it if it happens again`)),
+    h('strong', {}, known ? error.title ?? 'This cannot be done' : 'This page failed'),
+    h('p', {}, sentence(known ? error.detail ?? error.message : `${error.message}; reload the page, and report it if it happens again`)),
     errors.length > 1 && h('ul', {}, errors.map((one) => h('li', {}, h('code', {}, one.pointer || '/'), ` ${one.detail}`))),
     (retry || status === 401 || status === 403) && h('div', { class: 'buttons' },
       retry && h('button', { type: 'button', onclick: retry }, 'Try again'),

@@ -1,0 +1,214 @@
+// Where an item is damaged: drawn over, made noisy, masked. One editor for each kind of item.
+
+import { field, h, put, select, unique } from './dom.js';
+import { chooser, bytes64, numbers } from './inputs.js';
+import { dataUrl, itemView } from './items.js';
+import { addNoise, normals } from './noise.js';
+import { pad } from './pad.js';
+import { Refused } from './problem.js';
+
+const MOST_SIDE = 256;
+
+/** An editor for items of a kind. onchange: called when the item or the mask has changed.
+ *
+ * It has an `element`, `load(input)` to begin with an item, `input()` with what has become of it, and `mask()`, null
+ * where nothing is masked. */
+export function editorFor(kind, onchange) {
+  return { image: pictureEditor, vector: vectorEditor, text: textEditor, audio: soundEditor }[kind](onchange);
+}
+
+function pictureEditor(onchange) {
+  const place = h('div', { class: 'editor' });
+  const name = unique('tool');
+  let canvas = null;
+  let image = null;
+  let seed = 1;
+  let size = 1;
+
+  const tools = [
+    ['light', 'Light pen', { on: 'picture', colour: '#fff' }],
+    ['dark', 'Dark pen', { on: 'picture', colour: '#000' }],
+    ['mask', 'Mask: mark as missing', { on: 'mask' }],
+  ];
+  const noise = h('input', { type: 'range', min: 0.05, max: 0.6, step: 0.05, value: 0.2 });
+  const controls = h('div', { class: 'controls' },
+    h('fieldset', { class: 'options' }, h('legend', {}, 'A stroke is'), tools.map(([value, text, tool], at) =>
+      h('label', {}, h('input', {
+        type: 'radio', name, value, checked: at === 0, onchange: () => Object.assign(canvas.tool, tool),
+      }), ` ${text}`))),
+    field('Width of the stroke', h('input', {
+      type: 'range', min: 1, max: 8, step: 1, value: 1,
+      oninput: ({ target }) => { size = Number(target.value); canvas.tool.size = strokeOf(size); },
+    })),
+    field('Strength of the noise', noise),
+    h('div', { class: 'buttons' },
+      h('button', { type: 'button', onclick: () => { makeNoisy(); onchange(); } }, 'Add noise'),
+      h('button', { type: 'button', onclick: () => { begin(); onchange(); } }, 'Start over')));
+
+  function strokeOf(chosen) {
+    return Math.max(1, Math.round((chosen * Math.max(canvas.picture.width, canvas.picture.height)) / 28));
+  }
+
+  function makeNoisy() {
+    addNoise(canvas.picture, Number(noise.value), seed);
+    seed += 1;
+  }
+
+  function begin() {
+    canvas.load(image);
+    seed = 1;
+  }
+
+  return {
+    element: place,
+    async load(input) {
+      image = h('img', { src: dataUrl(input.image), alt: '' });
+      await image.decode();
+      const scale = Math.min(1, MOST_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
+      const tool = canvas?.tool;
+      canvas = pad({
+        width: Math.round(image.naturalWidth * scale),
+        height: Math.round(image.naturalHeight * scale),
+        name: 'The item, to draw over',
+        ondraw: onchange,
+      });
+      Object.assign(canvas.tool, tool ?? tools[0][2], { size: strokeOf(size) });
+      begin();
+      put(place, canvas.element, controls);
+    },
+    /** Something to look at, to begin with. */
+    example: () => makeNoisy(),
+    input: () => ({ image: canvas.png() }),
+    mask: () => canvas.maskRows(),
+  };
+}
+
+function vectorEditor(onchange) {
+  let given = [];
+  let seed = 1;
+  const shown = h('div');
+  const fault = h('p', { class: 'fault', role: 'alert' });
+  const area = h('textarea', { rows: 5, 'aria-label': 'The numbers', spellcheck: false, onchange: () => changed() });
+  const missing = h('input', { placeholder: '0-3, 7', onchange: () => changed() });
+
+  function values() {
+    return numbers(area.value);
+  }
+  function changed() {
+    try {
+      fault.textContent = '';
+      put(shown, itemView({ vector: values() }, 'the damaged vector'));
+      mask();
+    } catch (error) {
+      fault.textContent = error.message;
+      return;
+    }
+    onchange();
+  }
+  function write(vector) {
+    area.value = vector.map((value) => Number(value.toPrecision(6))).join(', ');
+    put(shown, itemView({ vector }, 'the damaged vector'));
+  }
+  function makeNoisy() {
+    const vector = values();
+    const mean = vector.reduce((sum, value) => sum + value, 0) / vector.length;
+    const spread = Math.sqrt(vector.reduce((sum, value) => sum + (value - mean) ** 2, 0) / vector.length);
+    const next = normals(seed);
+    seed += 1;
+    write(vector.map((value) => value + 0.3 * spread * next()));
+  }
+  function mask() {
+    if (!missing.value.trim()) return null;
+    const row = values().map(() => 0);
+    for (const part of missing.value.split(',')) {
+      const [, from, to] = /^\s*(\d+)(?:\s*-\s*(\d+))?\s*$/.exec(part) ?? [];
+      const end = Number(to ?? from);
+      if (from === undefined || end >= row.length) {
+        throw new Refused(`"${part.trim()}" names no places from 0 to ${row.length - 1}; write 0-3, 7`);
+      }
+      row.fill(1, Number(from), end + 1);
+    }
+    return row;
+  }
+
+  return {
+    element: h('div', { class: 'editor' }, shown, area, fault,
+      field('Missing places', missing, 'counted from 0; they are filled in'),
+      h('div', { class: 'buttons' },
+        h('button', { type: 'button', onclick: () => { makeNoisy(); onchange(); } }, 'Add noise'),
+        h('button', { type: 'button', onclick: () => { write(given); missing.value = ''; onchange(); } }, 'Start over'))),
+    async load(input) {
+      given = input.vector;
+      write(given);
+    },
+    example: () => makeNoisy(),
+    input: () => ({ vector: values() }),
+    mask,
+  };
+}
+
+function textEditor(onchange) {
+  let given = '';
+  const area = h('textarea', { rows: 8, 'aria-label': 'The text', onchange });
+  function leaveOut() {
+    area.value = area.value.split(/\s+/).filter((_, place) => place % 3 !== 2).join(' ');
+  }
+  return {
+    element: h('div', { class: 'editor' }, area, h('div', { class: 'buttons' },
+      h('button', { type: 'button', onclick: () => { leaveOut(); onchange(); } }, 'Leave out a third of the words'),
+      h('button', { type: 'button', onclick: () => { area.value = given; onchange(); } }, 'Start over'))),
+    async load(input) {
+      given = area.value = input.text;
+    },
+    example: leaveOut,
+    input: () => ({ text: area.value }),
+    mask: () => null,
+  };
+}
+
+function soundEditor(onchange) {
+  let audio = null;
+  const shown = h('div');
+  const bounds = ['from', 'to'].map((name) => h('input', { type: 'number', min: 0, step: 0.05, 'aria-label': `missing ${name}, in seconds`, onchange }));
+  return {
+    element: h('div', { class: 'editor' }, shown,
+      h('div', { class: 'buttons' }, chooser('Choose a sound…', 'audio/wav,audio/flac,.wav,.flac', async (file) => {
+        audio = await bytes64(file);
+        put(shown, itemView({ audio }, 'your sound'));
+        onchange();
+      })),
+      h('fieldset', { class: 'options' }, h('legend', {}, 'Missing, in seconds'), 'from ', bounds[0], ' to ', bounds[1])),
+    async load(input) {
+      audio = input.audio;
+      put(shown, itemView(input, 'the sound'));
+    },
+    example: () => {},
+    input: () => ({ audio }),
+    mask: () => {
+      const [from, to] = bounds.map((bound) => bound.valueAsNumber);
+      if (!(to > from)) return null;
+      const { samples, rate } = soundShape(audio);
+      return Array.from({ length: samples }, (_, at) => (at >= from * rate && at < to * rate ? 1 : 0));
+    },
+  };
+}
+
+/** How many samples a WAV or FLAC file has in each channel, and how many a second, as its head says. */
+function soundShape(base64) {
+  const bytes = Uint8Array.from(atob(base64), (char) => char.charCodeAt(0));
+  const view = new DataView(bytes.buffer);
+  const tag = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  if (tag(0) === 'fLaC') {
+    const rate = (view.getUint32(18) >>> 12);
+    return { rate, samples: (bytes[21] & 15) * 2 ** 32 + view.getUint32(22) };
+  }
+  let rate = 0;
+  let frame = 1;
+  for (let at = 12; at + 8 <= bytes.length; at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)) {
+    if (tag(at) === 'fmt ') [rate, frame] = [view.getUint32(at + 12, true), view.getUint16(at + 20, true)];
+    if (tag(at) === 'data') {
+      return { rate, samples: Math.floor(Math.min(view.getUint32(at + 4, true), bytes.length - at - 8) / frame) };
+    }
+  }
+  throw new Refused('this sound has no part named "data"; give a WAV or FLAC file');
+}
