@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 from support import assert_problem
 
+from service.app import create_app
 from service.pages import POLICY, Page
+from service.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(Page().files)
@@ -18,20 +21,27 @@ MOST_LINES = 400
 FIRST_PAINT_BYTES = 200_000
 
 
-def test_the_page_is_at_the_root_and_asked_for_every_time(shared_client: TestClient) -> None:
-    reply = shared_client.get("/")
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of a service without models and collections: the page is there all the same."""
+    with TestClient(create_app(Settings(data_dir=tmp_path_factory.mktemp("empty")))) as found:
+        yield found
+
+
+def test_the_page_is_at_the_root_and_asked_for_every_time(page: TestClient) -> None:
+    reply = page.get("/")
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert reply.headers["content-security-policy"] == POLICY
     assert reply.headers["cache-control"] == "no-cache"
-    same = shared_client.get("/", headers={"if-none-match": reply.headers["etag"]})
+    same = page.get("/", headers={"if-none-match": reply.headers["etag"]})
     assert (same.status_code, same.content) == (304, b"")
-    assert shared_client.get("/", headers={"if-none-match": '"another"'}).status_code == 200
-    assert shared_client.head("/").status_code == 200
+    assert page.get("/", headers={"if-none-match": '"another"'}).status_code == 200
+    assert page.head("/").status_code == 200
 
 
 @pytest.mark.parametrize("path", FILES)
-def test_every_file_is_kept_for_ever_at_its_version(shared_client: TestClient, path: str) -> None:
-    reply = shared_client.get(f"/page/{Page().version}/{path}")
+def test_every_file_is_kept_for_ever_at_its_version(page: TestClient, path: str) -> None:
+    reply = page.get(f"/page/{Page().version}/{path}")
     assert reply.status_code == 200
     assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
     assert reply.headers["x-content-type-options"] == "nosniff"
@@ -39,8 +49,8 @@ def test_every_file_is_kept_for_ever_at_its_version(shared_client: TestClient, p
 
 
 @pytest.mark.parametrize("path", ["0123456789abcdef/js/main.js", "{version}/js/none.js", "{version}/../pages.py", "x"])
-def test_what_is_no_file_of_this_version_is_not_there(shared_client: TestClient, path: str) -> None:
-    assert_problem(shared_client.get(f"/page/{path.format(version=Page().version)}"), 404)
+def test_what_is_no_file_of_this_version_is_not_there(page: TestClient, path: str) -> None:
+    assert_problem(page.get(f"/page/{path.format(version=Page().version)}"), 404)
 
 
 def test_the_policy_lets_nothing_in_from_elsewhere() -> None:
@@ -64,13 +74,13 @@ def test_every_file_names_no_other_site_and_makes_no_html_of_text(path: str) -> 
         assert max(map(len, lines)) <= 160
 
 
-def test_every_address_in_the_page_is_a_file(shared_client: TestClient) -> None:
-    html = shared_client.get("/").text
+def test_every_address_in_the_page_is_a_file(page: TestClient) -> None:
+    html = page.get("/").text
     assert "{{" not in html
     links = re.findall(r'(?:src|href)="(/page/[^"]+)"', html)
     assert len(links) >= 4
     for link in links:
-        assert shared_client.get(link).status_code == 200
+        assert page.get(link).status_code == 200
     for path in FILES:
         for imported in re.findall(r"from '(\.[^']+)'", Page().files[path].content.decode()):
             assert str((Path("/") / path).parent.joinpath(imported).resolve())[1:] in FILES, (path, imported)

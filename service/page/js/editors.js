@@ -30,7 +30,7 @@ function pictureEditor(onchange) {
     ['dark', 'Dark pen', { on: 'picture', colour: '#000' }],
     ['mask', 'Mask: mark as missing', { on: 'mask' }],
   ];
-  const noise = h('input', { type: 'range', min: 0.05, max: 0.6, step: 0.05, value: 0.2 });
+  const noise = h('input', { type: 'range', min: 0.05, max: 0.6, step: 0.05, value: 0.3 });
   const controls = h('div', { class: 'controls' },
     h('fieldset', { class: 'options' }, h('legend', {}, 'A stroke is'), tools.map(([value, text, tool], at) =>
       h('label', {}, h('input', {

@@ -1,7 +1,7 @@
 // The hits of a search as cards, and what the service says of how it found them.
 
 import { bitPicture } from './bits.js';
-import { h, number } from './dom.js';
+import { count, h, number } from './dom.js';
 import { itemView, payloadLine } from './items.js';
 
 /** Cards of hits: what was stored, how far it is, and which bits differ.
@@ -16,12 +16,13 @@ export function hitCards(hits, { code, of, choose = null, marks = new Map(), sma
       (error) => error.name !== 'AbortError' && place.append(h('p', { class: 'fault' }, error.message)),
     );
     const mark = marks.get(hit.id);
+    const distance = h('p', { class: 'distance' }, small ? count(hit.distance, 'bit') : distanceWords(hit.distance), mark && h('em', {}, mark));
     return h('li', { class: `hit${mark ? ` ${mark}` : ''}`, 'data-id': hit.id, 'data-distance': hit.distance },
       choose ? h('button', { type: 'button', class: 'choose', title: 'Search with this one', onclick: () => choose(hit.id) }, place) : place,
-      h('p', { class: 'distance' }, distanceWords(hit.distance), mark && h('em', {}, mark)),
-      hit.code && !small && bitPicture(hit.code, { against: code }),
-      payloadLine(hit.payload),
-      h('p', { class: 'id' }, hit.id, hit.score !== undefined && ` · score ${number(hit.score, 3)}`));
+      h('div', { class: 'what' }, distance,
+        hit.code && !small && bitPicture(hit.code, { against: code }),
+        payloadLine(hit.payload),
+        h('p', { class: 'id' }, hit.id, hit.score !== undefined && ` · score ${number(hit.score, 3)}`)));
   }));
 }
 

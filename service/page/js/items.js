@@ -5,6 +5,7 @@ import { h, s, unique } from './dom.js';
 
 const SNIPPET = 280;
 const SMALL = 64;
+const LINE = 60;
 
 /** The kind of an input or output of the API and its content. */
 export function contentOf(item) {
@@ -62,8 +63,12 @@ export function curve(vector, name) {
 /** A payload in a line: "label 7". */
 export function payloadLine(payload) {
   const parts = Object.entries(payload ?? {}).map(([name, value]) =>
-    h('span', {}, h('b', {}, name), ` ${typeof value === 'object' ? JSON.stringify(value) : value}`));
+    h('span', {}, h('b', {}, name), ` ${shortened(typeof value === 'object' ? JSON.stringify(value) : String(value))}`));
   return parts.length ? h('p', { class: 'payload' }, parts) : null;
+}
+
+function shortened(text) {
+  return text.length <= LINE ? text : `${text.slice(0, LINE).trimEnd()} …`;
 }
 
 const KEPT = 500;

@@ -24,10 +24,10 @@ export function radiusSlider({ bits, onchange }) {
   const slider = h('input', {
     id: 'radius', type: 'range', min: 0, max: bits, step: 1, value: 0,
     oninput: () => { say(); },
-    onchange: () => { nearest.disabled = false; onchange(Number(slider.value)); },
+    onchange: () => { nearest.hidden = false; onchange(Number(slider.value)); },
   });
   const nearest = h('button', {
-    type: 'button', class: 'quiet', disabled: true, onclick: () => { nearest.disabled = true; onchange(null); },
+    type: 'button', class: 'quiet', hidden: true, onclick: () => { nearest.hidden = true; onchange(null); },
   }, 'just the nearest');
 
   function held(radius) {

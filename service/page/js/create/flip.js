@@ -29,7 +29,7 @@ export function flipSection(place, { api, signal, able, collections, fetched }) 
   let asking = new AbortController();
   const strip = h('div');
   const grid = h('div', { class: 'flipped' });
-  const made = h('div', { class: 'made', 'aria-live': 'polite' });
+  const made = h('div', { class: 'made' });
 
   function begin(item) {
     original = item.code;

@@ -1,7 +1,7 @@
 // New items by chance, the same for the same seed.
 
 import { path } from '../api.js';
-import { field, h, later, number, put } from '../dom.js';
+import { field, h, later, number, put, tell } from '../dom.js';
 import { hitCards } from '../hits.js';
 import { itemView } from '../items.js';
 import { showing } from '../problem.js';
@@ -16,7 +16,7 @@ export function sampleSection(place, { api, signal, able, collections, fetched }
   }
   const first = able.find((model) => model.family === 'vae') ?? able[0];
   const state = { model: first, seed: 7, n: 12, temperature: 1 };
-  const made = h('div', { class: 'made', 'aria-live': 'polite' });
+  const made = h('div', { class: 'made' });
   const seed = h('input', {
     type: 'number', min: 0, step: 1, value: state.seed, onchange: () => { state.seed = seed.valueAsNumber || 0; draw(); },
   });
@@ -27,6 +27,7 @@ export function sampleSection(place, { api, signal, able, collections, fetched }
       model: referenceOf(state.model), n: state.n, seed: state.seed, temperature: state.temperature,
       ...(collection ? { collection: collection.name } : {}),
     }, { signal });
+    tell(`${reply.items.length} items made`);
     return h('div', { class: 'samples' }, reply.items.map((item, at) => h('figure', {},
       itemView(item, `sample ${at + 1}`),
       item.nearest?.length > 0 && h('figcaption', {}, hitCards(item.nearest.slice(0, 1), {

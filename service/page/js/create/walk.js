@@ -2,7 +2,7 @@
 
 import { path } from '../api.js';
 import { bitPicture } from '../bits.js';
-import { field, h, later, put } from '../dom.js';
+import { field, h, later, put, tell } from '../dom.js';
 import { itemView } from '../items.js';
 import { showing } from '../problem.js';
 import { storedStrip } from '../stored.js';
@@ -18,7 +18,7 @@ export function walkSection(place, { api, signal, able, collections }) {
   const first = able.find((model) => model.family === 'vae') ?? able[0];
   const state = { model: first, steps: 8, a: null, b: null, collection: null };
   const ends = { a: h('div'), b: h('div') };
-  const way = h('div', { class: 'made', 'aria-live': 'polite' });
+  const way = h('div', { class: 'made' });
 
   const walk = later(() => showing(way, async () => {
     if (state.a === null || state.b === null) return h('p', { class: 'empty' }, 'Choose two items.');
@@ -26,6 +26,7 @@ export function walkSection(place, { api, signal, able, collections }) {
       model: referenceOf(state.model), a: { id: state.a }, b: { id: state.b }, steps: state.steps,
       collection: state.collection.name,
     }, { signal });
+    tell(`${items.length} steps`);
     return h('div', { class: 'samples' }, items.map((item, at) => h('figure', {},
       itemView(item, `step ${at + 1} of ${items.length}`),
       h('figcaption', {}, bitPicture(item.code, { against: items[Math.max(at - 1, 0)].code })))));

@@ -39,7 +39,7 @@ async function openModel(place, { api, signal: leaving }, all, model) {
   const fitting = all.collections.filter((one) => one.kind === kind && one.items > 0);
   const state = { collection: fitting[0] ?? null, original: null, steps: 1 };
   const reference = `${model.name}:${model.version}`;
-  const output = h('div', { class: 'repaired', 'aria-live': 'polite' });
+  const output = h('div', { class: 'repaired' });
   const found = h('div', { class: 'found' });
   const strip = h('div');
   const editor = editorFor(kind, later(repair, 60));
@@ -130,7 +130,8 @@ function resultView(original, damaged, reply, masked) {
   const figure = (item, text) => h('figure', {}, itemView(item, text, { whole: true }), h('figcaption', {}, text));
   return h('section', { 'aria-labelledby': 'repair-title' },
     h('h2', { id: 'repair-title' }, masked ? 'Filled in' : 'Denoised'),
-    h('div', { class: 'figures' }, figure(reply.output, 'the model’s repair'), figure(original.input, 'the original')),
-    h('p', { class: 'hint' }, `How far each is from what the model makes of it (mean squared): ${number(reply.error_before, 4)} damaged, `
-      + `${number(reply.error_after, 4)} repaired.`));
+    figure(reply.output, 'the model’s repair'),
+    h('div', { class: 'compared' }, figure(original.input, 'the original'),
+      h('p', { class: 'hint' }, 'How far the model finds each from the usual (mean squared): '
+        + `${number(reply.error_before, 4)} damaged, ${number(reply.error_after, 4)} repaired.`)));
 }

@@ -14,8 +14,8 @@ import { collectionsWithKinds, firstOf, storedStrip } from '../stored.js';
 export const title = 'Search';
 
 const PAGE = 12;
-const LEAD = 'Every stored item has a code, a short row of bits, made so that similar items get similar codes. '
-  + 'Give an example: the items whose codes differ from its code in the fewest bits come first.';
+const LEAD = 'Hammingbird gives every item a code, a short row of bits, made so that similar items get similar codes. '
+  + 'Choose, draw or write an example: the items whose codes differ from its code in the fewest bits come first.';
 
 export async function show(container, { api, signal, query }) {
   const { collections } = await collectionsWithKinds(api, signal);
@@ -36,7 +36,7 @@ async function openCollection(place, { api, signal: leaving, query }, collection
   const signal = AbortSignal.any([leaving, closing.signal]);
   const fetched = shelf(api, signal);
   const of = (id) => fetched(collection.name, id);
-  const answer = h('div', { class: 'answer', 'aria-live': 'polite' });
+  const answer = h('div', { class: 'answer' });
   const state = { input: null, shown: null, radius: null, k: PAGE, filter: null, rerank: 'none' };
   let asking = new AbortController();
 
@@ -98,6 +98,7 @@ async function openCollection(place, { api, signal: leaving, query }, collection
     h('form', { class: 'query', onsubmit: (event) => event.preventDefault() },
       field('Search in', select(collections.map((one) => [one.name, one.name]), collection.name, (name) => {
         closing.abort();
+        history.replaceState(null, '', `#/search?${new URLSearchParams({ collection: name })}`);
         openCollection(place, { api, signal: leaving, query }, collections, firstOf(collections, name));
       }), about(collection)),
       h('h2', {}, 'Search with a stored item'), strip,
