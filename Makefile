@@ -5,7 +5,7 @@ IMAGE ?= hammingbird
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test slow lint image help
+.PHONY: run test slow browser lint image help
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
@@ -18,6 +18,10 @@ test: lint  ## check and test everything but the slow
 
 slow: $(VENV)/developing  ## the long tests: hundreds of kills, thousands of damaged files
 	$(BIN)/pytest -m slow --timeout 1800
+
+browser: $(VENV)/developing  ## go through the page with this machine's Chromium
+	$(PIP) --editable '.[dev,browser]'
+	$(BIN)/pytest -m browser
 
 lint: $(VENV)/developing
 	$(BIN)/ruff check .

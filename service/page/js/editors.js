@@ -11,8 +11,9 @@ const MOST_SIDE = 256;
 
 /** An editor for items of a kind. onchange: called when the item or the mask has changed.
  *
- * It has an `element`, `load(input)` to begin with an item, `input()` with what has become of it, and `mask()`, null
- * where nothing is masked. */
+ * It has an `element`, `load(input)` to begin with an item, `example(masks)` to damage it so that there is something to
+ * see, by a mask where `masks` says that one can be used, `input()` with what has become of it, and `mask()`, null where
+ * nothing is masked. */
 export function editorFor(kind, onchange) {
   return { image: pictureEditor, vector: vectorEditor, text: textEditor, audio: soundEditor }[kind](onchange);
 }
@@ -76,8 +77,7 @@ function pictureEditor(onchange) {
       begin();
       put(place, canvas.element, controls);
     },
-    /** Something to look at, to begin with. */
-    example: () => makeNoisy(),
+    example: (masks) => (masks ? canvas.band(0.25, 0.625) : makeNoisy()),
     input: () => ({ image: canvas.png() }),
     mask: () => canvas.maskRows(),
   };

@@ -25,8 +25,9 @@ export function filterRows(onchange) {
   function conditionOf(row) {
     const [field, comparison, value] = [...row.querySelectorAll('input, select')].map((one) => one.value.trim());
     if (!field || !value) return null;
-    const texts = known.get(field);
-    const read = (text) => (texts?.has(text) && typeof texts.get(text) === 'string' ? text : plain(text));
+    const seen = [...(known.get(field)?.values() ?? [])];
+    const texts = seen.length > 0 && seen.every((one) => typeof one === 'string'); // then "3" is a text too
+    const read = (text) => (texts && comparison !== '$exists' ? text : plain(text));
     const given = comparison === '$in' ? value.split(',').map((part) => read(part.trim())) : read(value);
     return { [field]: comparison === '$eq' ? given : { [comparison]: given } };
   }

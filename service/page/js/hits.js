@@ -19,9 +19,8 @@ export function hitCards(hits, { code, of, choose = null, marks = new Map(), sma
     const distance = h('p', { class: 'distance' }, small ? count(hit.distance, 'bit') : distanceWords(hit.distance), mark && h('em', {}, mark));
     return h('li', { class: `hit${mark ? ` ${mark}` : ''}`, 'data-id': hit.id, 'data-distance': hit.distance },
       choose ? h('button', { type: 'button', class: 'choose', title: 'Search with this one', onclick: () => choose(hit.id) }, place) : place,
-      h('div', { class: 'what' }, distance,
-        hit.code && !small && bitPicture(hit.code, { against: code }),
-        payloadLine(hit.payload),
+      h('div', { class: 'near' }, distance, hit.code && !small && bitPicture(hit.code, { against: code })),
+      h('div', { class: 'about' }, payloadLine(hit.payload),
         h('p', { class: 'id' }, hit.id, hit.score !== undefined && ` · score ${number(hit.score, 3)}`)));
   }));
 }

@@ -2,6 +2,9 @@
 
 import { h } from './dom.js';
 
+const OPAQUE = 128;
+const MASKED = '#2fae96'; // told by its opacity alone; the colour is for the eye
+
 /** A drawing area of `width` x `height` pixels, shown larger.
  *
  * ondraw: called when a stroke ends. `tool` says what a stroke does: `{on: 'picture' | 'mask', colour, size}`, size in
@@ -34,7 +37,7 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
 
   function stroke(to) {
     const context = (tool.on === 'mask' ? mask : picture).getContext('2d');
-    context.fillStyle = context.strokeStyle = tool.on === 'mask' ? '#fff' : tool.colour;
+    context.fillStyle = context.strokeStyle = tool.on === 'mask' ? MASKED : tool.colour;
     if (tool.size < 4) {
       const steps = Math.ceil(Math.max(Math.abs(to.x - at.x), Math.abs(to.y - at.y), 0.5) * 2);
       for (let step = 0; step <= steps; step += 1) cell(context, at.x + ((to.x - at.x) * step) / steps, at.y + ((to.y - at.y) * step) / steps);
@@ -126,13 +129,28 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
       clear();
       picture.getContext('2d').drawImage(image, 0, 0, width, height);
     },
-    /** The picture as base64 PNG. */
-    png: () => base64(picture),
+    /** Masks a band across the picture, from one part of its height to another. */
+    band: (from, to) => {
+      const context = mask.getContext('2d');
+      context.fillStyle = MASKED;
+      context.fillRect(0, Math.round(from * height), width, Math.round(to * height) - Math.round(from * height));
+    },
+    /** The picture as base64 PNG, black where it is masked. */
+    png: () => {
+      const made = h('canvas', { width, height });
+      const context = made.getContext('2d', { willReadFrequently: true });
+      context.drawImage(picture, 0, 0);
+      const rest = context.getImageData(0, 0, width, height);
+      const { data } = mask.getContext('2d').getImageData(0, 0, width, height);
+      for (let at = 0; at < data.length; at += 4) if (data[at + 3] >= OPAQUE) rest.data.fill(0, at, at + 3);
+      context.putImageData(rest, 0, 0);
+      return base64(made);
+    },
     /** The mask as rows of 0 and 1, or null where nothing is masked. */
     maskRows: () => {
       const { data } = mask.getContext('2d').getImageData(0, 0, width, height);
       const rows = Array.from({ length: height }, (_, y) =>
-        Array.from({ length: width }, (__, x) => (data[4 * (y * width + x) + 3] >= 128 ? 1 : 0)));
+        Array.from({ length: width }, (__, x) => (data[4 * (y * width + x) + 3] >= OPAQUE ? 1 : 0)));
       return rows.some((row) => row.includes(1)) ? rows : null;
     },
   };

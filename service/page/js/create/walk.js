@@ -27,7 +27,7 @@ export function walkSection(place, { api, signal, able, collections }) {
       collection: state.collection.name,
     }, { signal });
     tell(`${items.length} steps`);
-    return h('div', { class: 'samples' }, items.map((item, at) => h('figure', {},
+    return h('div', { class: 'samples way' }, items.map((item, at) => h('figure', {},
       itemView(item, `step ${at + 1} of ${items.length}`),
       h('figcaption', {}, bitPicture(item.code, { against: items[Math.max(at - 1, 0)].code })))));
   }, walk), 60);

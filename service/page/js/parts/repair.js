@@ -48,7 +48,7 @@ async function openModel(place, { api, signal: leaving }, all, model) {
   async function begin(item) {
     state.original = item;
     await editor.load(item.input);
-    editor.example();
+    editor.example(model.capabilities.includes('inpaint'));
     await repair();
   }
 
@@ -110,7 +110,7 @@ async function openModel(place, { api, signal: leaving }, all, model) {
         return h('p', { class: 'empty' }, `No collection holds ${KINDS[kind]}; give one of your own.`);
       }
       const made = await storedStrip(api, state.collection.name, {
-        signal, label: 'Stored items', at: 3, choose: (item) => begin(item).catch((error) => put(output, problemView(error))),
+        signal, label: 'Stored items', at: 7, choose: (item) => begin(item).catch((error) => put(output, problemView(error))),
       });
       return made.element;
     });

@@ -70,7 +70,11 @@ async function openCollection(place, { api, signal: leaving, query }, collection
   }
 
   function hitsView(reply) {
-    if (reply.hits.length === 0) return h('p', { class: 'empty' }, 'Nothing lies within this radius. Move the slider to the right.');
+    if (reply.hits.length === 0) {
+      return h('p', { class: 'empty' }, state.filter === null
+        ? 'Nothing lies within this radius. Move the slider to the right.'
+        : 'Nothing within this radius meets the filter. Move the slider to the right, or take a condition away.');
+    }
     const more = reply.hits.length === state.k && reply.hits.length < collection.items;
     return [
       hitCards(reply.hits, { code: reply.code, of, choose: (id) => chosen(id) }),
