@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from .readers import Found
-from .synthetic.lines import draw
-from .synthetic.spiral import draw as draw_spiral
-from .synthetic.tones import melodies
+
+# What is synthetic is imported where it is drawn: some of it needs torch, and files can be read without.
 
 _SKIPPED = {"test", "tests", "idlelib", "lib2to3", "site-packages", "turtledemo", "ensurepip", "__pycache__"}
 _SHORTEST = 40
@@ -98,6 +97,8 @@ def lines() -> Found:
 
     The task of Berthelot et al. (ICLR 2019) on which interpolations are measured (see `lines`).
     """
+    from .synthetic.lines import draw
+
     angles = np.random.default_rng(0).uniform(0, 2 * np.pi, 2000)
     images = np.round((draw(angles, 16) + 1) * 127.5).astype(np.uint8)[:, :, :, None]
     ids = [f"line-{place:04d}" for place in range(len(angles))]
@@ -107,13 +108,17 @@ def lines() -> Found:
 
 def tones() -> Found:
     """1,000 synthetic melodies of eight notes, about a second each; label = instrument, payload = the notes."""
+    from .synthetic.tones import melodies
+
     sounds, labels, payloads = melodies(1000)
     return Found("audio", sounds, [f"melody-{place:04d}" for place in range(len(sounds))], labels, payloads)
 
 
 def spiral() -> Found:
     """5,000 points of a noisy spiral in the plane (see `spiral`); label = the whole part of the curve's parameter."""
-    items, t = draw_spiral(5000, np.random.default_rng(0))
+    from .synthetic.spiral import draw
+
+    items, t = draw(5000, np.random.default_rng(0))
     ids = [f"point-{place:04d}" for place in range(len(items))]
     return Found("vector", items, ids, [str(int(value)) for value in t])
 

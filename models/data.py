@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import builtin, readers
-from .errors import DataError
+from .errors import DataError, InvalidInput
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,36 @@ def part(data: Dataset, places: NDArray[np.int64]) -> Dataset:
     def pick(values: Sequence[Any] | None) -> list[Any] | None:
         return None if values is None else [values[place] for place in places]
 
-    items: readers.Items = data.items[places] if isinstance(data.items, np.ndarray) else [data.items[p] for p in places]
+    items: readers.Items
+    if isinstance(data.items, np.ndarray):
+        items = data.items[places]
+    elif isinstance(data.items, readers.Files):
+        items = data.items.only(places.tolist())
+    else:
+        items = [data.items[place] for place in places]
     rest = pick(data.labels), pick(data.payloads), pick(data.some_labels)
     return Dataset(data.name, data.kind, items, pick(data.ids) or [], *rest)
+
+
+def readable(data: Dataset) -> tuple[Dataset, dict[str, str]]:
+    """The items of `data` that can be read, and the ids of the others with the reason. Raises `DataError` for none."""
+    bad: dict[str, str] = {}
+    if isinstance(data.items, readers.Files):
+        for place, id in enumerate(data.ids):
+            try:
+                data.items[place]
+            except (InvalidInput, DataError) as error:
+                bad[id] = str(error)
+    elif data.kind == "vector":
+        finite = np.isfinite(np.asarray(data.items)).all(axis=1)
+        bad = {data.ids[place]: "holds numbers that are not finite" for place in np.flatnonzero(~finite).tolist()}
+    elif data.kind == "text":
+        bad = {id: "the text is empty" for id, text in zip(data.ids, data.items, strict=True) if not text.strip()}
+    if not bad:
+        return data, bad
+    if len(bad) == len(data):
+        raise DataError(f"{data.name}: no item can be read; the first: {next(iter(bad.values()))}")
+    return part(data, np.array([place for place, id in enumerate(data.ids) if id not in bad])), bad
 
 
 def load(source: str) -> Dataset:

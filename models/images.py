@@ -144,5 +144,42 @@ def labelled_sheet(rows: Sequence[tuple[str, Sequence[Picture]]], *, tile: int =
     return np.asarray(sheet)
 
 
+def captioned_sheet(cells: Sequence[tuple[Picture | None, str]], *, tile: int = 128, gap: int = 8) -> Picture:
+    """Pictures of any sizes on one RGB sheet, each within a square of `tile` pixels over its caption.
+
+    In place of a picture that is None its square stays grey.
+    """
+    columns = min(len(cells), max(4, int(np.ceil(np.sqrt(len(cells))))))
+    rows = -(-len(cells) // columns)
+    step_x, step_y = tile + gap, tile + _CAPTION + gap
+    sheet = Image.new("RGB", (gap + columns * step_x, gap + rows * step_y), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (picture, caption) in enumerate(cells):
+        left, top = gap + place % columns * step_x, gap + place // columns * step_y
+        draw.rectangle((left, top, left + tile - 1, top + tile - 1), fill=(235, 235, 235))
+        if picture is not None:
+            image = _image(picture).convert("RGB")
+            scale = tile / max(image.size)
+            size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+            # Digits of 8 x 8 stay the squares that they are; photographs are averaged.
+            image = image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS)
+            sheet.paste(image, (left + (tile - image.width) // 2, top + (tile - image.height) // 2))
+        draw.text((left, top + tile + 2), _fitting(draw, caption, tile), fill="black")
+    return np.asarray(sheet)
+
+
+_CAPTION = 16
+"""Pixels of height of a line under a picture."""
+
+
+def _fitting(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """`text`, cut in its middle to `width` pixels: ids often differ at their ends."""
+    shown = text
+    while draw.textlength(shown) > width and len(text) > 2:
+        text = text[: len(text) // 2 - 1] + text[len(text) // 2 + 1 :]
+        shown = f"{text[: len(text) // 2]}..{text[len(text) // 2 :]}"
+    return shown
+
+
 def _image(picture: Picture) -> Image.Image:
     return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)

@@ -63,6 +63,10 @@ class Files(Sequence[_T]):
     def __len__(self) -> int:
         return len(self._paths)
 
+    def only(self, places: Sequence[int]) -> Files[_T]:
+        """Those at `places`, in that order."""
+        return Files([self._paths[place] for place in places], self._decode)
+
     def encoded(self, place: int) -> bytes:
         """The file itself."""
         return self._paths[place].read_bytes()
@@ -74,7 +78,10 @@ class Files(Sequence[_T]):
     def __getitem__(self, place: int | slice) -> _T | Files[_T]:
         if isinstance(place, slice):
             return Files(self._paths[place], self._decode)
-        return self._decode(self._paths[place])
+        try:
+            return self._decode(self._paths[place])
+        except OSError as error:
+            raise DataError(f"{self._paths[place]} cannot be read: {error.strerror}") from None
 
 
 def read(path: Path) -> Found:

@@ -12,8 +12,10 @@ def main() -> None:
     os.environ.setdefault("OTEL_SERVICE_NAME", "hammingbird")  # read only where tracing was asked for
 
     from .cli import app
+    from .cli.interrupts import end_cleanly_when_told
 
-    app()
+    end_cleanly_when_told()
+    app(prog_name="hammingbird")
 
 
 if __name__ == "__main__":

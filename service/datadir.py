@@ -30,11 +30,19 @@ class DataDirectory:
             self._file.seek(0)
             owner = self._file.read().strip() or "unknown"
             self._file.close()
+            process, _, address = owner.partition(" ")
+            way = f"ask it with --url {address} (or HAMMINGBIRD_URL)" if address else "wait for it"
             raise DataDirectoryError(
-                f"the data directory {path} is in use by process {owner}; stop it first, or use its REST API"
+                f"the data directory {path} is in use by process {process}; stop it first, or {way}"
             ) from None
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
+        self._file.flush()
+
+    def serves_at(self, address: str) -> None:
+        """Leave a note for commands that find the directory in use: where its owner can be asked instead."""
+        self._file.truncate(0)
+        self._file.write(f"{os.getpid()} {address}")
         self._file.flush()
 
     def release(self) -> None:

@@ -9,10 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from starlette.routing import compile_path
-
-from . import paths as _paths  # noqa: F401  knows {id:text}
-
 Scope = Literal["read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """From the least to the most."""
@@ -91,6 +87,10 @@ class Scopes:
     """Finds the scope that a request needs, by method and path, as the router finds its route."""
 
     def __init__(self) -> None:
+        from starlette.routing import compile_path  # here, so that the names of scopes cost nothing
+
+        from . import paths as _paths  # noqa: F401  knows {id:text}
+
         lines: dict[str, Scope | None] = {**dict.fromkeys(PUBLIC, None), **NEEDED}
         self._fixed = {_split(line): scope for line, scope in lines.items() if "{" not in line}
         # The router takes "/train" and a line break for "/train": lines without a parameter are among the patterns too.

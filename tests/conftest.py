@@ -17,7 +17,7 @@ from support import COLLECTIONS, MODELS, part_of, vectors
 
 from models.data import Dataset, load
 from service.app import create_app
-from service.cli.items import ingest_dataset
+from service.cli.ingest import ingest_dataset
 from service.engine import Engine
 from service.settings import Settings
 from service.training import Training, train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -33,12 +34,25 @@ def run(names: Sequence[str], sources: Mapping[str, str], seeds: int, jobs: int)
     """
     order = sorted(names, key=lambda name: -PROOFS[name].seconds)
     context = multiprocessing.get_context("spawn")  # a fork would inherit OpenMP's threads
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        waiting = [
-            pool.submit(_one, name, sources.get(PROOFS[name].needs), seed) for name in order for seed in range(seeds)
-        ]
-        for done in as_completed(waiting):
-            yield done.result()
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1, initializer=_deaf) as pool:
+        try:
+            waiting = [
+                pool.submit(_one, name, sources.get(PROOFS[name].needs), seed)
+                for name in order
+                for seed in range(seeds)
+            ]
+            for done in as_completed(waiting):
+                yield done.result()
+        except BaseException:  # Ctrl-C, or nobody wants the rest: nothing goes on in the background
+            pool.shutdown(wait=False, cancel_futures=True)
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+def _deaf() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that was started by the user sees to the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _one(name: str, source: str | None, seed: int) -> Outcome:

@@ -1,6 +1,21 @@
 """The command line. Each group of commands has a file; importing them registers the commands."""
 
-from . import backup, bench, check, collections, demo, evaluate, items, keys, models, serve, train
+from . import (
+    backup,
+    bench,
+    check,
+    collections,
+    demo,
+    denoise,
+    evaluate,
+    generate,
+    ingest,
+    keys,
+    models,
+    search,
+    serve,
+    train,
+)
 from .base import app
 
 __all__ = [
@@ -10,10 +25,13 @@ __all__ = [
     "check",
     "collections",
     "demo",
+    "denoise",
     "evaluate",
-    "items",
+    "generate",
+    "ingest",
     "keys",
     "models",
+    "search",
     "serve",
     "train",
 ]

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, bar, console, friendly, open_engine, print_json, settings_for
+from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, friendly, print_json, print_line, settings_for
+from .places import Url, opened
+from .progress import bar
 
 
 @app.command()
@@ -17,10 +19,13 @@ def backup(
     collections: Annotated[
         list[str] | None, typer.Argument(help="Collections, each with its models; all of both where none is named.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Copy collections and models into one file, served or not. Example: hammingbird backup --to backups"""
+    """Copy collections and models into one file, served or not.
+
+    Example: hammingbird backup --to backups
+    """
     from ..backup import backup as write
 
     with bar("backing up", 1) as show:
@@ -36,54 +41,38 @@ def backup(
         print_json(said)
         return
     for one in written.manifest.collections:
-        console.print(f"{one.name}: {one.items:,} items", highlight=False, markup=False)
-    console.print(f"{len(written.manifest.models)} models", highlight=False)
-    console.print(f"{written.sha256}  {written.path}", highlight=False, markup=False, soft_wrap=True)
+        print_line(f"{one.name}: {one.items:,} items")
+    print_line(f"{len(written.manifest.models)} models")
+    print_line(f"{written.sha256}  {written.path}")
 
 
 @app.command()
 @friendly
 def restore(
+    ctx: typer.Context,
     file: Annotated[Path, typer.Argument(help="A backup, or a snapshot.")],
     name: Annotated[str | None, typer.Option("--as", help="What its only collection is called from now on.")] = None,
     replace: Annotated[bool, typer.Option(help="Replace collections of the same names.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Bring back what a backup holds, all of it verified before. Example: hammingbird restore backups/photos.tar"""
-    from index.errors import DataDirectoryError
+    """Bring back what a backup holds, all of it verified before.
 
-    from ..errors import InvalidRequest
-    from ..restore import restore as bring_back
-
-    try:
-        archive = file.open("rb")
-        size = file.stat().st_size
-    except OSError as error:
-        raise InvalidRequest(f"{file} cannot be read: {error.strerror}") from None
-    with archive:
-        try:
-            with bar("restoring", size) as show, open_engine(data_dir) as engine:
-
-                class Followed:
-                    """The file, read under a progress bar."""
-
-                    def read(self, size: int, /) -> bytes:
-                        show(archive.tell(), "")
-                        return archive.read(size)
-
-                done = bring_back(engine, Followed(), name=name, replace_there=replace, linger_s=0)
-                counts = {restored: len(engine.catalogue.get(restored)) for restored in done.collections}
-        except DataDirectoryError as error:
-            way = f"curl -X POST -H 'content-type: application/x-tar' -T {file} <its address>/snapshots/restore"
-            raise DataDirectoryError(f"{error}: {way}") from None
-    models = [{"model": one.entry.reference, "was": one.archived.reference, "added": one.added} for one in done.models]
+    Example: hammingbird restore backups/photos.tar
+    """
+    size = file.stat().st_size if file.is_file() else 1
+    with opened(ctx, url, data_dir, there=False) as service, bar("restoring", size, "bytes") as show:
+        done = service.restore(file, name, replace, show)
+    counts = {one["name"]: one["items"] for one in done["collections"]}
+    models = [
+        {"model": f"{one['name']}:{one['version']}", "was": one["archived_as"], "added": one["added"]}
+        for one in done["models"]
+    ]
     if as_json:
-        print_json({"collections": counts, "replaced": done.replaced, "models": models})
+        print_json({"collections": counts, "replaced": done["replaced"], "models": models})
         return
     for restored, items in counts.items():
-        note = " (replaced)" if restored in done.replaced else ""
-        console.print(f"{restored}: {items:,} items{note}", highlight=False, markup=False)
-    for one in done.models:
-        what = "added" if one.added else "was here"
-        console.print(f"{one.archived.reference}: {what} as {one.entry.reference}", highlight=False, markup=False)
+        print_line(f"{restored}: {items:,} items{' (replaced)' if restored in done['replaced'] else ''}")
+    for one in models:
+        print_line(f"{one['was']}: {'added' if one['added'] else 'was here'} as {one['model']}")

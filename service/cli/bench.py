@@ -8,17 +8,17 @@ from typing import Annotated
 
 import typer
 
-from .base import app, errors, friendly, print_json
+from .base import FAILED, AsJson, app, friendly, print_json, say
 
-bench = typer.Typer(help="Measure this machine: searches side by side with other engines.", no_args_is_help=True)
+bench = typer.Typer(
+    help="Measure this machine: searches side by side with other engines.\n\n"
+    "Example: hammingbird bench index --items 10000000 --bits 64",
+    no_args_is_help=True,
+)
 app.add_typer(bench, name="bench")
 
 _NO_LIMIT = 1 << 62
 _PEERS = ["faiss-multihash", "numpy", "usearch", "sqlite-vec", "lancedb"]
-
-
-def _say(line: str) -> None:
-    errors.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _show(report: object, as_json: bool) -> None:
@@ -30,7 +30,7 @@ def _show(report: object, as_json: bool) -> None:
     else:
         sys.stdout.write("\n".join(report.markdown()) + "\n")
     if report.broken:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 @bench.command()
@@ -45,9 +45,11 @@ def index(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Time for each question and engine.")] = 10,
     seed: Annotated[int, typer.Option(help="Of the codes, the queries and their order.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Exact Hamming search side by side. Example: hammingbird bench index --items 10000000 --bits 64
+    """Exact Hamming search side by side.
+
+    Example: hammingbird bench index --items 10000000 --bits 64
 
     The codes are clustered as real ones are. Every engine answers the same queries, interleaved in one run on one core,
     and every answer is compared with that of FAISS; one that should be exact and is not makes this command fail.
@@ -75,7 +77,7 @@ def index(
             IndexPeer.maker(partial(MultiHashIndex.build, inline_bytes=_NO_LIMIT), "Hammingbird, inline"),
             IndexPeer.maker(partial(MultiHashIndex.build, hashed_from=_NO_LIMIT), "Hammingbird, scan"),
         ],
-        say=_say,
+        say=say,
     )
     _show(report, as_json)
 
@@ -90,12 +92,15 @@ def store(
         Path | None, typer.Option(help="Where to store; on the disk to be measured.", exists=True, file_okay=False)
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the codes.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Storing, starting and grouping, in process and over HTTP. Example: hammingbird bench store --items 10000000"""
+    """Storing, starting and grouping, in process and over HTTP.
+
+    Example: hammingbird bench store --items 10000000
+    """
     from ..bench.store import store_benchmark
 
-    report = store_benchmark(items=items, bits=bits, radius=radius, seed=seed, folder=folder, say=_say)
+    report = store_benchmark(items=items, bits=bits, radius=radius, seed=seed, folder=folder, say=say)
     if as_json:
         print_json(report.as_dict())
     else:
@@ -114,9 +119,11 @@ def http(
     seconds: Annotated[float, typer.Option(help="Time for each measurement of each server.")] = 3,
     rounds: Annotated[int, typer.Option(help="Turns that this time is cut into.", min=1)] = 3,
     seed: Annotated[int, typer.Option(help="Of the codes and the queries.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Searches over HTTP beside the smallest FastAPI application. Example: hammingbird bench http --items 100000
+    """Searches over HTTP beside the smallest FastAPI application.
+
+    Example: hammingbird bench http --items 100000
 
     Both servers are driven in turns by one client, under the same settings of uvicorn; what counts is the processor
     time that a server takes for a request.
@@ -131,7 +138,7 @@ def http(
         seconds=seconds,
         rounds=rounds,
         seed=seed,
-        say=_say,
+        say=say,
     )
     if as_json:
         print_json(report.as_dict())

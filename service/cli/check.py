@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, friendly, open_engine, print_json
+from .base import DEFAULT_DATA_DIR, FAILED, AsJson, DataDir, app, console, friendly, open_engine, print_json
 
 
 @app.command()
 @friendly
 def check(
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Verify everything on disk; exit code 1 where something is wrong. Example: hammingbird check"""
+    """Verify everything on disk; exit code 1 where something is wrong.
+
+    Example: hammingbird check
+    """
     from models.artefact import load_model
     from models.errors import ArtefactDamaged
 
@@ -44,4 +45,4 @@ def check(
         bad = sum(map(bool, found.values()))
         console.print(f"{len(found)} checked, {bad} at fault" if bad else f"{len(found)} checked, all sound")
     if any(found.values()):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)

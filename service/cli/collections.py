@@ -2,40 +2,134 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, friendly, open_engine, print_json, say_damaged
+from .base import (
+    DEFAULT_DATA_DIR,
+    AsJson,
+    DataDir,
+    app,
+    console,
+    friendly,
+    has_verb,
+    print_json,
+    print_line,
+    say,
+    say_damaged,
+)
+from .completion import a_collection, a_model
+from .places import Url, opened
+
+collections = typer.Typer(
+    invoke_without_command=True,
+)
+app.add_typer(collections, name="collections")
+
+Name = Annotated[str, typer.Argument(help="Its name.", autocompletion=a_collection)]
 
 
-@app.command()
+@collections.callback()
 @friendly
-def collections(
-    delete: Annotated[str | None, typer.Option(help="Delete this collection and everything in it.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    data_dir: DataDir = DEFAULT_DATA_DIR,
+def list_all(
+    ctx: typer.Context, as_json: AsJson = False, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR
 ) -> None:
-    """List the collections, or delete one. Example: hammingbird collections --delete old-photos"""
-    with open_engine(data_dir, there=True) as engine:
-        if delete is not None:
-            engine.catalogue.delete(delete)
-        rows = [
-            {
-                "name": name,
-                "items": len(collection),
-                "bits": collection.bits,
-                "model": f"{key.name}:{key.version}" if (key := collection.config.model) else None,
-            }
-            for name, collection in engine.catalogue.all().items()
-        ]
-        for name, detail in engine.catalogue.damaged.items():
-            say_damaged(name, detail)
+    """List the collections; show, create or delete one.
+
+    Example: hammingbird collections
+    """
+    if has_verb(ctx):
+        return
+    with opened(ctx, url, data_dir) as service:
+        reply = service.collections()
+    for one in reply["damaged"]:
+        say_damaged(one["name"], one["detail"])
     if as_json:
-        print_json(rows)
+        print_json([_row(one) for one in reply["collections"]])
         return
     table = Table("collection", "items", "bits", "model")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    for one in reply["collections"]:
+        row = _row(one)
+        table.add_row(escape(row["name"]), f"{row['items']:,}", str(row["bits"]), row["model"] or "")
     console.print(table)
+
+
+def _row(one: dict[str, Any]) -> dict[str, Any]:
+    return {"name": one["name"], "items": one["items"], "bits": one["bits"], "model": _reference(one["model"])}
+
+
+def _reference(model: dict[str, Any] | None) -> str | None:
+    return None if model is None else f"{model['name']}:{model['version']}"
+
+
+@collections.command()
+@friendly
+def show(
+    ctx: typer.Context, name: Name, as_json: AsJson = False, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR
+) -> None:
+    """Show one, and how good its codes are.
+
+    Example: hammingbird collections show digits
+    """
+    with opened(ctx, url, data_dir) as service:
+        one, health = service.collection(name), service.health(name)
+    if as_json:
+        print_json(one | {"health": health})
+        return
+    print_line(f"{one['name']}: {one['items']:,} items, {one['bits']} bits, since {one['created_at'][:10]}")
+    print_line(f"model: {_reference(one['model']) or 'none, it takes ready-made codes'}")
+    print_line(
+        f"kept inputs: {'yes' if one['keep_inputs'] else 'no'}; indexed: {', '.join(one['indexes']) or 'nothing'}"
+    )
+    print_line(f"index in memory: {one['memory_bytes'] / 1e6:,.1f} MB")
+    print_line(f"codes: {health['status']}")
+    for finding in health["findings"]:
+        advice = f" {finding['advice']}" if finding["advice"] else ""
+        print_line(f"  {finding['severity']}: {finding['detail']}{advice}")
+
+
+@collections.command()
+@friendly
+def create(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="Its name.")],
+    model: Annotated[str | None, typer.Option(help="The model whose codes it holds.", autocompletion=a_model)] = None,
+    bits: Annotated[int | None, typer.Option(help="Without a model: the width of the ready-made codes.")] = None,
+    index: Annotated[
+        list[str] | None, typer.Option(help="A payload field to index, so that filters on it are fast; repeatable.")
+    ] = None,
+    keep_inputs: Annotated[
+        bool, typer.Option(help="Keep what is ingested, so that another model can encode it again.")
+    ] = True,
+    as_json: AsJson = False,
+    url: Url = None,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Create an empty one.
+
+    Example: hammingbird collections create photos --model photos-hash --index label
+    """
+    if (model is None) == (bits is None):
+        raise typer.BadParameter("give either --model or, for ready-made codes, --bits")
+    body = {"name": name, "model": model, "bits": bits, "keep_inputs": keep_inputs, "indexes": index or []}
+    with opened(ctx, url, data_dir, there=False) as service:
+        one = service.create_collection(body)
+    if as_json:
+        print_json(one)
+    else:
+        print_line(f"{one['name']}: {one['bits']} bits, model {_reference(one['model']) or 'none'}")
+
+
+@collections.command()
+@friendly
+def delete(ctx: typer.Context, name: Name, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
+    """Delete one and everything in it.
+
+    Example: hammingbird collections delete old-photos
+    """
+    with opened(ctx, url, data_dir) as service:
+        service.delete_collection(name)
+    say(f"deleted {name}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,14 +17,17 @@ from .base import (
     app,
     console,
     errors,
-    follow,
     friendly,
     open_engine,
     say_damaged,
     settings_for,
 )
-from .items import ingest_dataset
-from .serve import AllowOpen, check_free, check_guarded, run, warming
+from .ingest import ingest_through
+from .progress import follow
+from .serve import AllowOpen, address_of, check_free, check_guarded, run, warming
+
+if TYPE_CHECKING:
+    from .local import Local
 
 
 @dataclass(frozen=True)
@@ -53,37 +57,47 @@ def demo(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     allow_open: AllowOpen = False,
 ) -> None:
-    """Train on handwritten digits and Python's documentation, ingest both, and serve. Example: hammingbird demo
+    """Train on handwritten digits and Python's documentation, ingest both, and serve.
+
+    Example: hammingbird demo
 
     What is already there is kept, so a second start serves at once.
     """
     from models.data import load
     from models.errors import UnknownModel
 
-    from ..training import Training, train
+    from .local import Local
 
     if serve:
         check_guarded(settings_for(data_dir, host=host, port=port, allow_open=allow_open))
         check_free(host, port)  # before minutes of training
     with warming(), open_engine(data_dir) as engine:
+        service = Local(engine)
         filled = _Filled(data_dir / "demo.json")
         for part in _PARTS:
             try:
                 engine.registry.get(part.model)
             except UnknownModel:
-                draft = engine.registry.draft(part.model)
-                training = Training(part.model, part.family, part.bits, part.params)
-                follow(f"training {part.model}", train(training, load(part.data), draft))
-                engine.registry.add(part.model, draft)
+                _train(service, part)
             if part.collection is None or part.collection in engine.catalogue.damaged or filled.has(part.collection):
                 continue
-            ingest_dataset(engine, load(part.data), part.collection, part.model)
+            ingest_through(service, load(part.data), part.collection, part.model)
             filled.add(part.collection)
         for name, detail in engine.catalogue.damaged.items():
             say_damaged(name, detail)
     if serve:
         _say_what_to_try(host, port)
         run(host, port, data_dir, allow_open)
+
+
+def _train(service: Local, part: _Part) -> None:
+    from models.data import load
+
+    from ..training import Training, train
+
+    training = Training(part.model, part.family, part.bits, part.params)
+    data = load(part.data)
+    service.add_model(part.model, lambda draft: follow(f"training {part.model}", train(training, data, draft)))
 
 
 class _Filled:
@@ -98,11 +112,13 @@ class _Filled:
 
     def add(self, name: str) -> None:
         self._names.append(name)
-        self._path.write_text(json.dumps(self._names))
+        draft = self._path.with_suffix(".new")
+        draft.write_text(json.dumps(self._names))
+        os.replace(draft, self._path)
 
 
 def _say_what_to_try(host: str, port: int) -> None:
-    address = f"http://{host}:{port}"
+    address = address_of(host, port)
     search = {"collection": "digits", "query": {"image": DIGIT}, "k": 5}
     question = {"collection": "python-docs", "query": {"text": QUESTION}, "k": 5}
     sixteen = {"model": "digits-vae", "n": 16, "seed": 7}

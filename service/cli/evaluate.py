@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, follow, friendly, load_data, print_json, width
-from .proofs import draw, prove
+from .base import DEFAULT_DATA_DIR, FAILED, AsJson, DataDir, app, console, friendly, load_data, print_json, say, width
+from .completion import a_family, a_model
+from .progress import follow
 from .train import parameter
 
 if TYPE_CHECKING:
@@ -43,9 +44,12 @@ def evaluate(
     query_limit: Annotated[
         int | None, typer.Option(help="At most so many queries, spread evenly over all.", min=1)
     ] = None,
-    family: Annotated[list[str] | None, typer.Option(help="Family to train; repeatable.")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Family to train; repeatable.", autocompletion=a_family)
+    ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="Trained model to load, as name or name:version; repeatable.")
+        list[str] | None,
+        typer.Option(help="Trained model to load, as name or name:version; repeatable.", autocompletion=a_model),
     ] = None,
     bits: Annotated[
         list[str] | None, typer.Option(help="Width of the codes, or auto; repeatable. Default: 32, 64")
@@ -59,7 +63,7 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(help="Threads to compute with; all cores by default.", min=1)] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for pictures (PNG); needs the extra 'evaluate'.")] = None,
     suite: Annotated[
-        str,
+        Literal["retrieval", "families", "sheets"],
         typer.Option(help="retrieval compares codes, families proves every system by its own metric, sheets draws."),
     ] = "retrieval",
     only: Annotated[
@@ -69,10 +73,12 @@ def evaluate(
         "sheets"
     ),
     jobs: Annotated[int, typer.Option(help="With --suite families: proofs at a time, a core each.", min=1)] = 2,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Compare families on retrieval. Example: hammingbird evaluate --data digits --bits 32 --bits 64
+    """Compare families on retrieval.
+
+    Example: hammingbird evaluate --data digits --bits 32 --bits 64
 
     Protocol: every item is searched against all others by its code, unless --queries or --split say otherwise; a hit is
     an item of the same label. docs/quality.md defines every measure. Training sees no label, not even to choose the
@@ -86,12 +92,13 @@ def evaluate(
     """
     from models.errors import DataError, InvalidParams
 
+    if suite != "retrieval":
+        from .proofs import draw, prove
+
     if suite == "families":
         if not prove(data or [], only or [], seeds, jobs, as_json):
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
         return
-    if suite not in ("retrieval", "sheets"):
-        raise InvalidParams(f"there is no suite {suite[:64]!r}; known are retrieval, families, sheets")
     if data is not None and len(data) > 1:
         raise DataError(f"the suite {suite} takes one data set at a time")
     source = data[0] if data else "digits"
@@ -120,7 +127,7 @@ def evaluate(
         protocol = _protocol(items, queries, split)
         planned, chosen = measured.settled(planned, protocol.database)
         if chosen is not None:
-            errors.print(chosen.why, highlight=False, markup=False, soft_wrap=True)
+            say(chosen.why)
         judge = Judge(protocol if query_limit is None else protocol.limited(query_limit), k or [10], params)
         rows = measured.ceilings(judge)
         rows += [measured.loaded(judge, data_dir, reference) for reference in model or []]
@@ -128,7 +135,7 @@ def evaluate(
         rows += [measured.trained(judge, row, follow, labels=labels) for row in planned]
     if plots is not None:
         for path in pictures.draw(rows, judge.ks[0], f"{items.name}, protocol {protocol.name}", plots):
-            errors.print(f"wrote {path}", highlight=False, markup=False, soft_wrap=True)
+            say(f"wrote {path}")
     about: dict[str, Any] = {"data": source, "items": len(items), "seeds": seeds, "threads": used}
     if chosen is not None:
         about["bits_chosen"] = chosen.as_dict()

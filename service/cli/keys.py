@@ -11,16 +11,15 @@ import typer
 from rich.table import Table
 
 from ..scopes import Scope
-from .base import DEFAULT_DATA_DIR, DataDir, app, console, errors, friendly, print_json
+from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, console, errors, friendly, print_json
 
 keys = typer.Typer(
     no_args_is_help=True,
-    help="Create, list and revoke API keys; a running service knows within a second. "
+    help="Create, list and revoke API keys; a running service knows within a second.\n\n"
     "Example: hammingbird keys create search-page --scope read",
 )
 app.add_typer(keys, name="keys")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print as JSON.")]
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -33,7 +32,10 @@ def create(
     as_json: AsJson = False,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Create a key and print it, this once. Example: hammingbird keys create search-page --scope read --expires 90d"""
+    """Create a key and print it, this once.
+
+    Example: hammingbird keys create search-page --scope read --expires 90d
+    """
     from ..keys import KeyFile, as_dict
 
     key, text = KeyFile(data_dir).create(name, scope, None if expires is None else _lifetime(expires))
@@ -51,7 +53,10 @@ def create(
 @keys.command("list")
 @friendly
 def list_keys(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> None:
-    """List the keys, without their texts. Example: hammingbird keys list"""
+    """List the keys, without their texts.
+
+    Example: hammingbird keys list
+    """
     from ..keys import KeyFile, as_dict
 
     found = KeyFile(data_dir).all()
@@ -72,7 +77,10 @@ def revoke(
     key: Annotated[str, typer.Argument(help="Its id or name.")],
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Revoke a key. Example: hammingbird keys revoke search-page"""
+    """Revoke a key.
+
+    Example: hammingbird keys revoke search-page
+    """
     from ..keys import KeyFile
 
     file = KeyFile(data_dir)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from rich.table import Table
 
-from .base import bar, console, errors, follow, load_data, print_json
+from .base import console, load_data, print_json, print_line, say
+from .progress import bar, follow
 
 if TYPE_CHECKING:
     from models.proofs.run import Outcome
@@ -31,17 +32,14 @@ def prove(data: Sequence[str], only: Sequence[str], seeds: int, jobs: int, as_js
         raise InvalidParams(f"there is no proof {unknown[0][:64]!r}; known are {', '.join(sorted(base.PROOFS))}")
     names = list(only) or sorted(base.PROOFS)
     seconds = sum(base.PROOFS[name].seconds for name in names) * seeds / jobs
-    errors.print(
-        f"{len(names)} proofs, {seeds} seeds, {jobs} at a time: about {max(1, round(seconds / 60))} minutes",
-        highlight=False,
-    )
+    say(f"{len(names)} proofs, {seeds} seeds, {jobs} at a time: about {max(1, round(seconds / 60))} minutes")
     outcomes: list[Outcome] = []
-    with bar("proofs", len(names) * seeds) as show:
+    with bar("proofs", len(names) * seeds, "proofs") as show:
         for outcome in run.run(names, sources, seeds, jobs):
             outcomes.append(outcome)
             show(len(outcomes), f"{outcome.name} seed {outcome.seed}, {outcome.seconds:.0f} s")
             if outcome.error is not None:
-                errors.print(f"[red]{outcome.name}[/] seed {outcome.seed}: {outcome.error}", highlight=False)
+                say(f"{outcome.name} seed {outcome.seed}: {outcome.error}")
     rows = [row for name in names for row in _rows(name, [one for one in outcomes if one.name == name])]
     if as_json:
         print_json({"sources": sources, "seeds": seeds, "rows": rows})
@@ -151,4 +149,4 @@ def draw(data: str, families: Sequence[str], out: Path, seed: int) -> None:
         for path, contents in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(contents)
-        console.print(str(next(iter(files))), highlight=False)
+        print_line(str(next(iter(files))))

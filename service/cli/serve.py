@@ -38,7 +38,10 @@ def serve(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     allow_open: AllowOpen = False,
 ) -> None:
-    """Serve the REST API. Example: hammingbird serve --port 8000 --data-dir ./hammingbird-data"""
+    """Serve the REST API.
+
+    Example: hammingbird serve --port 8000 --data-dir ./hammingbird-data
+    """
     run(host, port, data_dir, allow_open)
 
 
@@ -61,6 +64,13 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def address_of(host: str, port: int) -> str:
+    """The address at which those on this machine can ask a service that listens on `host`."""
+    if host in ("", "0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def check_free(host: str, port: int) -> None:
@@ -126,6 +136,8 @@ def _serve(settings: Settings, children: list[subprocess.Popen[bytes]]) -> int:
 
     limit_arenas()
     opening = Opening(settings)  # goes on beside the imports
+    if settings.port:
+        opening.directory.serves_at(address_of(settings.host, settings.port))
 
     import torch
     import uvicorn

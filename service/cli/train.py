@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from .base import (
     DEFAULT_DATA_DIR,
+    AsJson,
+    CommandError,
     DataDir,
     app,
-    console,
-    errors,
-    follow,
     friendly,
     load_data,
-    open_engine,
     print_json,
+    print_line,
+    say,
     width,
 )
+from .completion import a_family, a_model
+from .places import Url, opened
+from .progress import follow
+
+if TYPE_CHECKING:
+    from models.data import Dataset
+
+    from ..training import Training
 
 _COLLAPSED = 0.8
 _FEW = 500
@@ -29,11 +37,16 @@ _FEW = 500
 @app.command()
 @friendly
 def train(
-    data: Annotated[str, typer.Option(help="A built-in name (digits, python-docs, lines, tones), a file or a folder.")],
-    name: Annotated[str, typer.Option(help="Name of the model; training again makes the next version.")],
-    family: Annotated[str, typer.Option(help="Model family; `hammingbird models --families` lists them.")] = (
-        "binary-autoencoder"
-    ),
+    ctx: typer.Context,
+    data: Annotated[
+        str, typer.Option(help="A built-in name (digits, python-docs, lines, spiral, tones), a file or a folder.")
+    ],
+    name: Annotated[
+        str, typer.Option(help="Name of the model; training again makes the next version.", autocompletion=a_model)
+    ],
+    family: Annotated[
+        str, typer.Option(help="Model family; `hammingbird models --families` lists them.", autocompletion=a_family)
+    ] = "binary-autoencoder",
     bits: Annotated[
         str, typer.Option(help="Width of the codes: a multiple of 8, 8 to 1024, or auto, which proposes one.")
     ] = "64",
@@ -43,37 +56,52 @@ def train(
         Path | None, typer.Option(help="Learn from pairs: a .jsonl or .csv file of a, b (ids), same (true or false).")
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same model.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what cannot be read, and list it.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
 ) -> None:
-    """Train a model. Example: hammingbird train --data ./photos --name photos-hash --bits 64"""
+    """Train a model.
+
+    Example: hammingbird train --data ./photos --name photos-hash --bits 64
+
+    The training itself is done by this command, also with --url: the service is sent the finished model (which takes a
+    key of scope admin). Stopped by Ctrl-C, it leaves nothing.
+    """
     from models.pairs import read_pairs
 
     from ..training import Training, check
-    from ..training import train as run
 
     known = None if pairs is None else read_pairs(pairs)
     training = Training(name, family, width(bits), dict(map(parameter, set_ or [])), seed, labels, known)
     check(training)
-    with open_engine(data_dir) as engine:
-        draft = engine.registry.draft(name)
-        follow(f"training {name}", run(training, load_data(data), draft))
-        entry = engine.registry.add(name, draft)
-    metrics = entry.artefact.metrics
+    with opened(ctx, url, data_dir, there=False) as service:
+        items = load_data(data, skip_bad=skip_bad)
+        card = service.add_model(name, lambda draft: _trained(training, items, draft))
+    metrics, reference = card["metrics"], f"{card['name']}:{card['version']}"
     learned = "best_epoch" in metrics
     if learned and (metrics["bit_balance"] < _COLLAPSED or metrics["items"] < _FEW):
-        errors.print(
+        say(
             f"note: {metrics['items']:,} items, bit balance {metrics['bit_balance']:.2f} of 1: these may be too few "
-            "items, or too much alike, to learn from; `hammingbird evaluate` compares with --family itq",
-            highlight=False,
-            soft_wrap=True,
+            "items, or too much alike, to learn from; `hammingbird evaluate` compares with --family itq"
         )
     if as_json:
-        print_json({"model": entry.reference, "fingerprint": entry.fingerprint, "metrics": dict(metrics)})
+        print_json({"model": reference, "fingerprint": card["fingerprint"], "metrics": metrics})
     else:
         told = f", learned from {metrics['supervised']}" if "supervised" in metrics else ""
-        line = f"{entry.reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}{told}"
-        console.print(line, highlight=False, soft_wrap=True)
+        print_line(f"{reference}: {metrics['retrieval_measure']} {metrics['retrieval']:.3f}{told}")
+
+
+def _trained(training: Training, data: Dataset, draft: Path) -> None:
+    """Train into the new folder `draft`, under a progress bar. Raises `CommandError` where an item cannot be read."""
+    from models.errors import InvalidInput
+
+    from ..training import train
+
+    try:
+        follow(f"training {training.name}", train(training, data, draft))
+    except InvalidInput as error:
+        raise CommandError(f"{error}. Mend or remove it, or pass --skip-bad") from None
 
 
 def parameter(text: str) -> tuple[str, Any]:

@@ -48,10 +48,10 @@ async def code_health(
     buckets, what a radius finds, and drift from the training set. Measured beside the searches, a second or so for a
     million items, and kept until the collection changes."""
     found = engine.catalogue.get(collection)
-    return _reply(found.name, await asyncio.wrap_future(examinations.ask(found)))
+    return reply_for(found.name, await asyncio.wrap_future(examinations.ask(found)))
 
 
-def _reply(collection: str, examined: Examined) -> CodeHealth:
+def reply_for(collection: str, examined: Examined) -> CodeHealth:
     health, key = examined.health, examined.model
     bits = health.bits
     return CodeHealth(

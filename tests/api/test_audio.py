@@ -19,7 +19,7 @@ from models.data import Dataset, load
 from models.sounds import Sound, as_written, decode_sound, encode_wav, resample
 from service.app import create_app
 from service.cli.base import app
-from service.cli.items import ingest_dataset
+from service.cli.ingest import ingest_dataset
 from service.engine import Engine
 from service.kept import dataset_of
 from service.settings import Settings

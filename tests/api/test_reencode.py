@@ -23,7 +23,7 @@ from index import Collection
 from models.data import Dataset
 from service import comparison
 from service.app import create_app
-from service.cli.items import ingest_dataset
+from service.cli.ingest import ingest_dataset
 from service.engine import Engine
 from service.runner import Runner
 from service.settings import Settings

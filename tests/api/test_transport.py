@@ -112,7 +112,7 @@ from pathlib import Path
 from service.engine import Engine
 from service.settings import Settings
 from service.training import Training, train
-from service.cli.items import ingest_dataset
+from service.cli.ingest import ingest_dataset
 from models.data import load
 with Engine(Settings(data_dir=Path(sys.argv[1]))) as engine:
     draft = engine.registry.draft("a")

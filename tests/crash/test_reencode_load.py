@@ -26,7 +26,7 @@ from index import Collection, from_hex, hamming
 from index.catalogue import STORE_FILE
 from models.artefact import load_model
 from models.base import Model
-from service.cli.items import ingest_dataset
+from service.cli.ingest import ingest_dataset
 from service.engine import Engine
 from service.settings import Settings
 from service.training import Training, train

@@ -1,0 +1,148 @@
+"""A command's answers from a data directory that this process holds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from index import Screen
+
+from .. import create
+from ..engine import Engine
+from ..errors import InvalidRequest, faults_of, plainly
+from ..ingest import ingest
+from ..restore import restore
+from ..routes import collections as collection_routes
+from ..routes import models as model_routes
+from ..schemas import CollectionRequest, DenoiseRequest, GenerateRequest, IngestRequest, SearchRequest
+from ..search import search
+from .base import CommandError
+from .interrupts import whole
+from .places import Body, Reply, Service
+
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+class Local(Service):
+    """The engine, asked as the REST API is."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def search(self, body: Body) -> Reply:
+        reply: Reply = json.loads(search(self.engine, _asked(SearchRequest, body)).json())
+        return reply
+
+    def ingest(self, body: Body, duplicates: tuple[str, int] | None = None) -> Reply:
+        screen = None if duplicates is None else Screen(duplicates[1], duplicates[0] == "tag")
+        asked = _asked(IngestRequest, body)
+        with whole():
+            reply = ingest(self.engine, asked.collection, asked.model, asked.items, skip_bad=True, screen=screen)
+        return _told(reply)
+
+    def generate(self, body: Body) -> Reply:
+        return _told(create.generate(self.engine, _asked(GenerateRequest, body))[0])
+
+    def denoise(self, body: Body) -> Reply:
+        return _told(create.denoise(self.engine, _asked(DenoiseRequest, body)))
+
+    def item(self, collection: str, id: str) -> Reply:
+        return _told(collection_routes.item(collection, id, self.engine))
+
+    def collections(self) -> Reply:
+        return _told(collection_routes.collections(self.engine))
+
+    def collection(self, name: str) -> Reply:
+        return _told(collection_routes.collection(name, self.engine))
+
+    def health(self, name: str) -> Reply:
+        from ..health import Examinations
+        from ..routes.code_health import reply_for
+
+        examinations = Examinations(self.engine)
+        try:
+            return _told(reply_for(name, examinations.ask(self.engine.catalogue.get(name)).result()))
+        finally:
+            examinations.close()
+
+    def create_collection(self, body: Body) -> Reply:
+        with whole():
+            return _told(collection_routes.create(_asked(CollectionRequest, body), self.engine))
+
+    def delete_collection(self, name: str) -> None:
+        with whole():
+            self.engine.catalogue.delete(name)
+
+    def models(self) -> Reply:
+        return _told(model_routes.models(self.engine))
+
+    def model(self, reference: str) -> Reply:
+        return _told(model_routes.model(reference, self.engine))
+
+    def set_alias(self, name: str, alias: str, version: int) -> Reply:
+        with whole():
+            return _told(model_routes.model_card(self.engine.registry.alias(f"{name}:{version}", alias)))
+
+    def delete_model(self, reference: str) -> None:
+        with whole():
+            self.engine.delete_model(reference)
+
+    def add_model(self, name: str, train: Callable[[Path], None]) -> Reply:
+        draft = self.engine.registry.draft(name)
+        try:
+            train(draft)
+            with whole():
+                return _told(model_routes.model_card(self.engine.registry.add(name, draft)))
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+            with suppress(OSError):  # it holds versions, this one or others
+                draft.parent.rmdir()
+
+    def restore(self, file: Path, name: str | None, replace: bool, progress: Callable[[float, str], None]) -> Reply:
+        try:
+            archive = file.open("rb")
+        except OSError as error:
+            raise CommandError(f"{file} cannot be read: {error.strerror}") from None
+
+        class Followed:
+            """The file, read under a progress bar."""
+
+            def read(self, size: int, /) -> bytes:
+                progress(archive.tell(), "")
+                return archive.read(size)
+
+        with archive:
+            done = restore(self.engine, Followed(), name=name, replace_there=replace, linger_s=0)
+        models = [
+            {
+                "name": one.entry.name,
+                "version": one.entry.version,
+                "fingerprint": one.entry.fingerprint,
+                "added": one.added,
+                "archived_as": one.archived.reference,
+            }
+            for one in done.models
+        ]
+        return {
+            "collections": [self.collection(one) for one in done.collections],
+            "replaced": done.replaced,
+            "models": models,
+        }
+
+
+def _asked(kind: type[Asked], body: Body) -> Asked:
+    """`body` as a route would take it. Raises `InvalidRequest`."""
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise InvalidRequest(*plainly(faults_of(error))) from None
+
+
+def _told(reply: BaseModel) -> Reply:
+    return reply.model_dump(mode="json")
