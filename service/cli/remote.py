@@ -23,6 +23,7 @@ _TIMEOUT = httpx2.Timeout(660, connect=10)
 _TRIES = 5
 _LONGEST_WAIT_S = 10.0
 _CHUNK = 1 << 20
+_ARCHIVE = {"content-type": "application/x-tar"}
 _NOT_OURS = "is it the address of a Hammingbird service?"
 
 
@@ -86,11 +87,15 @@ class Remote(Service):
         self._reply("DELETE", "models", reference)
 
     def add_model(self, name: str, train: Callable[[Path], None]) -> Reply:
-        """Trained here, then sent as an archive that holds the model alone."""
+        """Trained here, then sent as an archive that holds the model alone.
+
+        An empty archive goes first: that a key is not enough for it is known before minutes of training.
+        """
         from models.registry import Registry
 
         from ..snapshots import write_archive
 
+        self._reply("POST", "snapshots", "restore", content=b"", headers=_ARCHIVE, accepted=422)
         with tempfile.TemporaryDirectory(prefix="hammingbird-") as folder:
             registry = Registry(Path(folder) / "models")
             draft = registry.draft(name)
@@ -112,7 +117,7 @@ class Remote(Service):
                         progress(archive.tell(), "")
                         yield part
 
-                headers = {"content-type": "application/x-tar", "content-length": str(size)}
+                headers = {**_ARCHIVE, "content-length": str(size)}
                 return self._json(
                     "POST", "snapshots", "restore", params=params, content=parts(), headers=headers, tries=1
                 )
@@ -131,8 +136,13 @@ class Remote(Service):
             raise CommandError(f"{self._address} answered with something else than a reply; {_NOT_OURS}")
         return found
 
-    def _reply(self, method: str, *path: str, tries: int = _TRIES, **options: Any) -> httpx2.Response:
-        """The reply to a request, which is sent again while the service is too busy for it. Raises `CommandError`."""
+    def _reply(
+        self, method: str, *path: str, tries: int = _TRIES, accepted: int = 200, **options: Any
+    ) -> httpx2.Response:
+        """The reply to a request, which is sent again while the service is too busy for it.
+
+        accepted: a status beside those of success that is what was expected. Raises `CommandError`.
+        """
         url = "/".join([self._address, *map(_quoted, path)])
         for left in reversed(range(tries)):
             try:
@@ -151,7 +161,7 @@ class Remote(Service):
             if not left or wait is None:
                 break
             time.sleep(wait)
-        if reply.is_success:
+        if reply.is_success or reply.status_code == accepted:
             return reply
         raise CommandError(self._refusal(reply))
 
