@@ -11,6 +11,7 @@ folder                    pictures (.png .jpg .jpeg .webp), sounds (.wav .flac) 
 .csv, .tsv                with a header: columns text, or nothing but numbers, and id, label; others are payload;
                           without: all numbers are a vector; else the widest column is the text and a
                           column of few distinct values the label
+.parquet                  the same columns as .jsonl has members; needs the extra `parquet`
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images, sounds
+from . import images, parquet, sounds
 from .errors import DataError
 
 MAX_TEXT_BYTES = 200_000
@@ -215,17 +216,24 @@ def _jsonl(path: Path) -> Found:
     return _records(path, records)
 
 
-def _records(path: Path, records: Sequence[Mapping[str, Any]]) -> Found:
+def _parquet(path: Path) -> Found:
+    return _records(path, *parquet.read(path))
+
+
+def _records(path: Path, records: Sequence[Mapping[str, Any]], vectors: NDArray[np.float32] | None = None) -> Found:
+    """vectors: of the records, where they are not in them."""
     if not records:
         raise DataError(f"{path} holds no items")
     kinds = [kind for kind in ("text", "vector", *_DECODED) if all(kind in record for record in records)]
+    if vectors is not None:
+        kinds.append("vector")
     if len(kinds) != 1:
         raise DataError(f"{path}: every record needs the same one of text, vector, image, audio")
     kind = kinds[0]
-    values: Items = [record[kind] for record in records]
+    values: Items = vectors if vectors is not None else [record[kind] for record in records]
     if kind in _DECODED:
         values = Files([path.parent / value for value in values], _DECODED[kind][1])
-    elif kind == "vector":
+    elif kind == "vector" and vectors is None:
         if len({len(value) for value in values}) != 1:
             raise DataError(f"{path}: the vectors differ in length")
         values = np.array(values, np.float32)
@@ -294,4 +302,5 @@ def _is_number(text: str) -> bool:
 
 _READERS: Mapping[str, Callable[[Path], Found]] = {
     ".npy": _npy, ".npz": _npz, ".jsonl": _jsonl, ".csv": _csv, ".tsv": _csv,
+    ".parquet": _parquet,
 }  # fmt: skip

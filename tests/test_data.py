@@ -6,11 +6,12 @@ import gzip
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from models.data import load
+from models.data import load, readable
 from models.errors import DataError, InputTooLarge, InvalidInput
 from models.images import contact_sheet, decode_image, encode_png, fit_image
 from models.sounds import Sound, as_written, encode_wav
@@ -147,6 +148,51 @@ def test_csv(tmp_path: Path) -> None:
     path.write_text("1,2\n3\n")
     with pytest.raises(DataError, match="row 2 has 1 columns"):
         load(str(path))
+
+
+def test_parquet(tmp_path: Path) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra parquet is not installed")
+    from pyarrow import parquet
+
+    def written(**columns: Any) -> str:
+        parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+        return str(tmp_path / "t.parquet")
+
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.ravel()), 3)
+    data = load(written(id=list("abcde"), vector=rows, label=[1, 1, 2, None, 2], price=[0.5] * 5))
+    assert (data.kind, data.ids, data.some_labels) == ("vector", list("abcde"), ["1", "1", "2", None, "2"])
+    np.testing.assert_array_equal(data.items, VECTORS)
+    assert data.payload(0) == {"price": 0.5, "label": "1"}
+    data = load(written(vector=VECTORS[1:].tolist()))
+    np.testing.assert_array_equal(data.items, VECTORS[1:])
+    assert load(written(text=["one", "two"])).items == ["one", "two"]
+    for columns, why in (
+        ({"vector": [[1.0], [1.0, 2.0]]}, "differ in length"),
+        ({"vector": [[1.0], None]}, "differ in length, or some are missing"),
+        ({"text": ["a"], "vector": [[1.0]]}, "the same one of text, vector"),
+        ({"text": []}, "holds no items"),
+    ):
+        with pytest.raises(DataError, match=why):
+            load(written(**columns))
+    (tmp_path / "t.parquet").write_bytes(b"not a table")
+    with pytest.raises(DataError, match=r"t\.parquet cannot be read"):
+        load(str(tmp_path / "t.parquet"))
+
+
+def test_what_cannot_be_read_is_left_out_where_asked(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(encode_png(IMAGES[0][:, :, None]))
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    data, bad = readable(load(str(tmp_path)))
+    assert (list(data.ids), list(bad)) == (["a.png", "c.png"], ["b.png"])
+    assert "not a PNG" in bad["b.png"]
+    assert [item.shape for item in data.items] == [(6, 7, 1)] * 2
+    np.savez(tmp_path / "v.npz", x=np.array([[1.0, 2.0], [np.nan, 1.0]]), ids=["p", "q"])
+    data, bad = readable(load(str(tmp_path / "v.npz")))
+    assert (list(data.ids), bad) == (["p"], {"q": "holds numbers that are not finite"})
+    (tmp_path / "t.jsonl").write_text('{"text": " "}\n')
+    with pytest.raises(DataError, match="no item can be read"):
+        readable(load(str(tmp_path / "t.jsonl")))
 
 
 def test_what_was_understood_is_said(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def show(
     print_line(f"index in memory: {one['memory_bytes'] / 1e6:,.1f} MB")
     print_line(f"codes: {health['status']}")
     for finding in health["findings"]:
-        advice = f" {finding['advice']}" if finding["advice"] else ""
+        advice = f"; {finding['advice']}" if finding["advice"] else ""
         print_line(f"  {finding['severity']}: {finding['detail']}{advice}")
 
 
