@@ -50,7 +50,9 @@ def files_in(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(("sig", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sig", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_train(tmp_path: Path, sig: int, code: int) -> None:
     options = ["--data", "digits", "--name", "x", "--set", "epochs=5000", "--data-dir", tmp_path / "data"]
     ended, _ = interrupted(command("train", *options), "training x 0%", sig)

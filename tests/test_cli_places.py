@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -261,6 +262,20 @@ finally:
             [sys.executable, "-c", script, *command, "--url", served[0]], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def completed(*words: str, **environment: str) -> list[str]:
+    asked = {"_HAMMINGBIRD_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words))}
+    command = [sys.executable, "-m", "service"]
+    whole = {**os.environ, "COMP_WORDS": " ".join(("hammingbird", *words)), **asked, **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=whole, check=True).stdout.split()
+
+
+def test_completion_asks_a_service(served: tuple[str, Path]) -> None:
+    address, closed = served[0], f"http://127.0.0.1:{free_port()}"
+    assert completed("search", "--collection", "p", HAMMINGBIRD_URL=address) == ["python-docs"]
+    assert completed("models", "show", "digits-v", HAMMINGBIRD_URL=address) == ["digits-vae"]
+    assert completed("search", "--collection", "p", HAMMINGBIRD_URL=closed) == []
 
 
 class _answers:

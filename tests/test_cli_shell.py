@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from support import server
 
 from models.base import families
 from service.cli.completion import FAMILIES
@@ -67,19 +66,6 @@ def test_completion(prepared: Path, path: str, name: str, script: str) -> None:
     plain = {"bash": ["--norc"], "zsh": ["-f"], "fish": ["--no-config"]}[name]
     said = shell(name, *plain, "-c", script, PATH=path, HAMMINGBIRD_DATA_DIR=str(prepared))
     assert [line.strip('"') for line in said.split()] == ["collections", "--model", "binary-autoencoder", "vectors"]
-
-
-def completed(*words: str, **environment: str) -> list[str]:
-    asked = {"_HAMMINGBIRD_COMPLETE": "complete_bash", "COMP_CWORD": str(len(words))}
-    command = [sys.executable, "-m", "service"]
-    return shell(*command, COMP_WORDS=" ".join(("hammingbird", *words)), **asked, **environment).split()
-
-
-def test_completion_asks_a_service(data_dir: Path) -> None:
-    with server(data_dir) as (address, _):
-        assert completed("search", "--collection", "p", HAMMINGBIRD_URL=address) == ["python-docs"]
-        assert completed("models", "show", "digits-v", HAMMINGBIRD_URL=address) == ["digits-vae"]
-    assert completed("search", "--collection", "p", HAMMINGBIRD_URL=address) == []
 
 
 def test_the_families_that_are_completed_are_those_there_are() -> None:
