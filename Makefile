@@ -5,13 +5,15 @@ IMAGE ?= hammingbird
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: run test slow browser lint image help
+.PHONY: run install test slow browser lint image help
 
 help:  ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile
 
 run: $(VENV)/installed  ## install, train on real digits and Python's documentation, serve on 127.0.0.1:8000
 	$(BIN)/hammingbird demo
+
+install: $(VENV)/installed  ## install into .venv, and nothing else
 
 test: lint  ## check and test everything but the slow
 	$(BIN)/pytest -n 2 --dist loadgroup

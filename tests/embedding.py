@@ -47,10 +47,10 @@ def install(root: Path, *, seed: int = 0, version: str = "1.2.3") -> Path:
 
 
 @contextmanager
-def known(monkeypatch: pytest.MonkeyPatch, *roots: Path) -> Iterator[None]:
-    """Within, `tiny` is an embedding that may be asked for and is not loaded; its package may be in `roots` only."""
+def known(monkeypatch: pytest.MonkeyPatch, *roots: Path, name: str = NAME) -> Iterator[None]:
+    """Within, `name` is an embedding that may be asked for and is not loaded; its package may be in `roots` only."""
     with monkeypatch.context() as patch:
-        patch.setattr(sentences, "SOURCES", {NAME: SOURCE})
+        patch.setattr(sentences, "SOURCES", {name: SOURCE})
         patch.setattr(sentences, "_loaded", {})
         others = [path for path in sys.path if not (Path(path) / PACKAGE.replace("-", "_")).exists()]
         patch.setattr(sys, "path", [*map(str, roots), *others])

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import re
-import shutil
 import subprocess
-import sys
 from pathlib import Path
-
-import pytest
-from support import server
 
 from index.items import new_id
 from models.base import families
 from models.capabilities import capabilities
-from models.images import encode_png
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -56,60 +49,9 @@ def test_nothing_of_a_machine_is_named() -> None:
         assert not re.search(r"(?<![\w.])/(work|root|home)/", text), name
 
 
-# -- the README runs -----------------------------------------------------------------------------------------------
+# -- the README says what is ----------------------------------------------------------------------------------------
 
-README = (ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else ""
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-def test_every_block_of_the_readme_is_run_by_a_test() -> None:
-    languages = set(re.findall(r"```(\w+)\n", README))
-    assert languages == {"sh"}
-    assert len(blocks("sh")) == 4, "how to start, the ten lines, filters and streams, the photographs"
-    makes = blocks("sh")[0].split("\n")
-    targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    for line in filter(None, makes):
-        assert line.split("#")[0].split()[:1] == ["make"]
-        assert line.split()[1] in targets
-
-
-def shell(script: str, cwd: Path, **environment: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=cwd, env={**os.environ, "PATH": path, **environment}, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="the README's examples are written with curl")
-def test_the_ten_lines_work_as_pasted(data_dir: Path, tmp_path: Path) -> None:
-    with server(data_dir) as (address, _):
-        out, more = (shell(block.replace("http://127.0.0.1:8000", address), tmp_path) for block in blocks("sh")[1:3])
-    assert '"type":"urn:hammingbird' not in out + more, out + more
-    assert (tmp_path / "digits.png").read_bytes().startswith(b"\x89PNG")
-    assert out.count('"hits"') >= 3
-    assert '"score":' in more
-    assert more.count('"created":2') == 1
-    assert '"id":"b","distance":1' in more
-
-
-def test_the_photographs_work_as_pasted(tmp_path: Path) -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    for label in ("shirt", "shoe"):
-        (tmp_path / "photos" / label).mkdir(parents=True)
-        for number in range(15):
-            picture = rng.integers(0, 256, (40, 30, 3)).astype(np.uint8)
-            (tmp_path / "photos" / label / f"{number}.jpg").write_bytes(encode_png(picture))
-    (tmp_path / "query.jpg").write_bytes((tmp_path / "photos" / "shoe" / "3.jpg").read_bytes())
-    out = shell(blocks("sh")[3], tmp_path, COLUMNS="200")
-    assert "shoe/3.jpg" in out
+README = (ROOT / "README.md").read_text()
 
 
 def test_the_readme_states_the_limits_as_they_are() -> None:
