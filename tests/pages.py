@@ -8,6 +8,7 @@ A fence says what becomes of its block, after the language:
 ```python        run by python
 ```json          what the block before prints: its keys are among those that were printed
 ```text          what the block before prints: its words are among those that were printed
+```text example  what it printed once, with names that are not in other data
 
 `hammingbird` is answered by the process that tests, which has torch loaded, but for `serve`.
 """
@@ -33,7 +34,7 @@ from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 LANGUAGES = ("sh", "python", "json", "text")
-MARKS = ("serve", "install")
+MARKS = ("serve", "install", "example")
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _ADDRESS = "127.0.0.1:8000"
 _MARK = "=-=-= block"
@@ -81,7 +82,7 @@ def follow(
     and for as long as it takes.
     """
     port = free_port()
-    script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT"]
+    script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
     if demo is not None:
         script += [f"hammingbird serve --data-dir {demo} >serve.log 2>&1 &", _until_ready(port)]
     for block in (block for block in found if block.runs):

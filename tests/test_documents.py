@@ -122,6 +122,7 @@ class Stage:
     demo: str | None = None
     """Where the demo's data lies that is served meanwhile."""
     needs: tuple[str, ...] = ()
+    slow: bool = False
 
 
 STAGES: Mapping[str, Stage] = {
@@ -129,15 +130,15 @@ STAGES: Mapping[str, Stage] = {
     "docs/architecture.md": Stage(),
     "docs/cli.md": Stage(photos, "demo"),
     "docs/keys.md": Stage(no_docker),
-    "docs/operations.md": Stage(no_docker, "hammingbird-data"),
+    "docs/operations.md": Stage(no_docker, "hammingbird-data", slow=True),
     "docs/quality.md": Stage(published, needs=("unzip",)),
     "docs/snapshots.md": Stage(demo="hammingbird-data"),
-    "docs/text-embeddings.md": Stage(long_texts),
-    "docs/training.md": Stage(photos, "demo"),
-    "docs/tutorial-embeddings.md": Stage(embeddings),
+    "docs/text-embeddings.md": Stage(long_texts, slow=True),
+    "docs/training.md": Stage(photos, "demo", slow=True),
+    "docs/tutorial-embeddings.md": Stage(embeddings, slow=True),
     "docs/tutorial-photos.md": Stage(photos),
-    "docs/tutorial-sounds.md": Stage(recordings),
-    "docs/tutorial-texts.md": Stage(texts),
+    "docs/tutorial-sounds.md": Stage(recordings, slow=True),
+    "docs/tutorial-texts.md": Stage(texts, slow=True),
 }
 FOLLOWED = [name for name, found in BLOCKS.items() if any(block.runs for block in found)]
 
@@ -157,7 +158,7 @@ def check(found: list[Block], said: dict[int, str]) -> None:
     for block in found:
         if block.runs:
             before = block.line
-        elif block.language in ("json", "text"):
+        elif block.language in ("json", "text") and block.mark != "example":
             assert before is not None, f"{block.page}:{block.line}: nothing was run that could print this"
             where = f"{block.page}:{block.line}\n{said[before][:2000]}"
             if block.language == "json":
@@ -169,7 +170,9 @@ def check(found: list[Block], said: dict[int, str]) -> None:
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the examples are written with curl")
 @pytest.mark.timeout(300)  # on a machine that is busy with much else
-@pytest.mark.parametrize("name", FOLLOWED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * STAGES[name].slow) for name in FOLLOWED]
+)
 def test_a_page_works_as_pasted(name: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = STAGES[name]
     for program in stage.needs:
@@ -353,4 +356,3 @@ def test_every_command_is_in_the_documents() -> None:
     text = "".join(path.read_text() for path in PAGES.values())
     for name in names:
         assert f"hammingbird {name}" in text, name
-
