@@ -126,10 +126,9 @@ _CLIENT = """#!{python} -IS
 import json, os, socket, sys
 if sys.argv[1:2] == ["serve"]:
     os.execv({python!r}, [{python!r}, "-m", "service", *sys.argv[1:]])
-with socket.socket(socket.AF_UNIX) as asked:
-    asked.connect({address!r})
-    data_dir = os.environ.get("HAMMINGBIRD_DATA_DIR")
-    asked.sendall(json.dumps([sys.argv[1:], os.getcwd(), data_dir]).encode() + b"\\n")
+with socket.create_connection({address!r}) as asked:
+    settings = {{name: value for name, value in os.environ.items() if name.startswith("HAMMINGBIRD_")}}
+    asked.sendall(json.dumps([sys.argv[1:], os.getcwd(), settings]).encode() + b"\\n")
     code, out, err = json.loads(asked.makefile("rb").read())
 sys.stdout.write(out)
 sys.stderr.write(err)
@@ -143,11 +142,8 @@ def answering(folder: Path) -> Iterator[Path]:
     bin = folder / ".bin"
     bin.mkdir(exist_ok=True)
     _make(bin / "pip", "#!/bin/sh\n")  # what a test needs is there, or the test is skipped
-    with socket.socket(socket.AF_UNIX) as listener:
-        # The name of a socket may have 100 bytes, a temporary folder more.
-        address = f"\0hammingbird-{os.getpid()}-{free_port()}"
-        listener.bind(address)
-        listener.listen()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
         _make(bin / "hammingbird", _CLIENT.format(python=sys.executable, address=address))
         thread = threading.Thread(target=_serve, args=(listener,), daemon=True)
         thread.start()
@@ -166,20 +162,21 @@ def _make(command: Path, text: str) -> None:
 def _serve(listener: socket.socket) -> None:
     from service.cli import app
 
+    ours = [name for name in os.environ if name.startswith("HAMMINGBIRD_")]
     while True:
         try:
             connection, _ = listener.accept()
         except OSError:
             return
         with connection:
-            arguments, folder, data_dir = json.loads(connection.makefile("rb").readline())
+            arguments, folder, settings = json.loads(connection.makefile("rb").readline())
             here = Path.cwd()
             os.chdir(folder)
             try:
                 done = CliRunner().invoke(
                     app,
                     [*arguments, *_FEWER.get(arguments[0] if arguments else "", [])],
-                    env={"COLUMNS": "200", "HAMMINGBIRD_DATA_DIR": data_dir},
+                    env={"COLUMNS": "200", **dict.fromkeys(ours), **settings},
                 )
             finally:
                 os.chdir(here)

@@ -22,6 +22,7 @@ from starlette.testclient import TestClient
 from support import part_of, sounds, topics, vectors
 
 from models.base import families
+from models.capabilities import CAPABILITIES
 from models.data import Dataset, load
 from models.images import encode_png
 from models.proofs.base import PROOFS
@@ -317,6 +318,14 @@ def test_every_family_has_a_page(name: str) -> None:
     for field in families()[name].Params.model_fields:
         assert f"| `{field}` |" in facts
     assert re.search(r"\b(19|20)\d\d\b", page.split("##")[0]) or name == "pca-sign", "a paper has a year"
+
+
+def test_the_index_of_families_explains_every_verb_and_links_every_page() -> None:
+    index = (DOCS / "families.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \| .*`POST |^\| `(\w+)` \| within", index, re.MULTILINE)
+    assert {one or other for one, other in explained} == {"encode", *CAPABILITIES}
+    for name in families():
+        assert f"](families/{name}.md)" in index
 
 
 def test_what_families_are_said_to_measure_was_measured() -> None:
