@@ -31,7 +31,7 @@ class DataDirectory:
             owner = self._file.read().strip() or "unknown"
             self._file.close()
             process, _, address = owner.partition(" ")
-            way = f"ask it with --url {address} (or HAMMINGBIRD_URL)" if address else "wait for it"
+            way = f"let the command ask it: --url {address} (or HAMMINGBIRD_URL)" if address else "wait for it"
             raise DataDirectoryError(
                 f"the data directory {path} is in use by process {process}; stop it first, or {way}"
             ) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -156,6 +157,56 @@ def test_pictures(place: list[str], tmp_path: Path) -> None:
     assert nowhere.exit_code == 1
     assert "cannot be written" in nowhere.stderr
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.fixture(params=["local", "remote"])
+def working(request: pytest.FixtureRequest, data_dir: Path) -> Iterator[list[str]]:
+    """The options that say where to work, on a directory that is the test's own."""
+    if request.param == "local":
+        yield ["--data-dir", str(data_dir)]
+        return
+    with server(data_dir) as (address, _):
+        yield ["--url", address]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_jobs_are_followed(working: list[str]) -> None:
+    """Train on what is kept, go over to it and back, calibrate and search by precision, find duplicates."""
+    train = ["train", "--collection", "vectors", "--name", "second", "--family", "pca-sign", "--bits", "16", *working]
+    trained = as_json(*train)
+    assert (trained["model"], trained["metrics"]["items"]) == ("second:1", 300)
+    over = ["collections", "reencode", "vectors", "--model", "second", *working]
+    assert "vectors is served by second:1" in run(*over, "--no-gate").stdout
+    assert run("collections", "rollback", "vectors", *working).stdout == "vectors is served by vectors-itq:1\n"
+    calibrated = run("collections", "calibrate", "digits", "--queries", "100", *working)
+    assert "precision 0.8: radius " in calibrated.stdout
+    assert "calibrating digits 100%" in calibrated.stderr
+    near = ["search", "--collection", "digits", "--id", "digit-0000", "--target-precision", "0.5", *working]
+    assert as_json(*near)["radius"] >= 0
+    found = as_json("collections", "duplicates", "digits", "--radius", "64", *working)
+    assert (found["groups_total"], found["items_in_groups"]) == (1, 300)
+    assert (
+        "1 groups with 300 of 300 items"
+        in run("collections", "duplicates", "digits", "--radius", "64", *working).stdout
+    )
+
+
+def test_a_training_on_what_is_kept_is_cancelled_by_ctrl_c(served: tuple[str, Path]) -> None:
+    """And refused in a line where it fails."""
+    place = ["--url", served[0]]
+    train = ["train", "--collection", "vectors", "--name", "x"]
+    refused = run(*train, "--labels", "--label", "nothing", *place)
+    assert refused.exit_code == 1
+    assert "failed: vectors has no labels to learn from" in refused.stderr
+    long = [sys.executable, "-m", "service", *train, "--set", "epochs=100000", *place]
+    process = subprocess.Popen(long, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert "training x 0%" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    assert "is cancelled" in process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "x" not in {card["name"] for card in as_json("models", *place)}
 
 
 def test_refusals_are_a_line_and_exit_one(place: list[str]) -> None:

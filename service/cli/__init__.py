@@ -15,6 +15,7 @@ from . import (
     search,
     serve,
     train,
+    upkeep,
 )
 from .base import app
 
@@ -34,4 +35,5 @@ __all__ = [
     "search",
     "serve",
     "train",
+    "upkeep",
 ]

@@ -37,7 +37,7 @@ Name = Annotated[str, typer.Argument(help="Its name.", autocompletion=a_collecti
 def list_all(
     ctx: typer.Context, as_json: AsJson = False, url: Url = None, data_dir: DataDir = DEFAULT_DATA_DIR
 ) -> None:
-    """List the collections; show, create or delete one.
+    """List the collections; show, create, look after or delete one.
 
     Example: hammingbird collections
     """
@@ -58,10 +58,11 @@ def list_all(
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:
-    return {"name": one["name"], "items": one["items"], "bits": one["bits"], "model": _reference(one["model"])}
+    return {"name": one["name"], "items": one["items"], "bits": one["bits"], "model": reference_of(one["model"])}
 
 
-def _reference(model: dict[str, Any] | None) -> str | None:
+def reference_of(model: dict[str, Any] | None) -> str | None:
+    """A collection's model as name:version."""
     return None if model is None else f"{model['name']}:{model['version']}"
 
 
@@ -80,7 +81,7 @@ def show(
         print_json(one | {"health": health})
         return
     print_line(f"{one['name']}: {one['items']:,} items, {one['bits']} bits, since {one['created_at'][:10]}")
-    print_line(f"model: {_reference(one['model']) or 'none, it takes ready-made codes'}")
+    print_line(f"model: {reference_of(one['model']) or 'none, it takes ready-made codes'}")
     print_line(
         f"kept inputs: {'yes' if one['keep_inputs'] else 'no'}; indexed: {', '.join(one['indexes']) or 'nothing'}"
     )
@@ -120,7 +121,7 @@ def create(
     if as_json:
         print_json(one)
     else:
-        print_line(f"{one['name']}: {one['bits']} bits, model {_reference(one['model']) or 'none'}")
+        print_line(f"{one['name']}: {one['bits']} bits, model {reference_of(one['model']) or 'none'}")
 
 
 @collections.command()

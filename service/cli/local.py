@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,14 +18,20 @@ from .. import create
 from ..engine import Engine
 from ..errors import InvalidRequest, faults_of, plainly
 from ..ingest import ingest
+from ..jobs import JobStore
 from ..restore import restore
+from ..routes import calibration, duplicates, generations, jobs
 from ..routes import collections as collection_routes
 from ..routes import models as model_routes
-from ..schemas import CollectionRequest, DenoiseRequest, GenerateRequest, IngestRequest, SearchRequest
+from ..runner import Runner
+from ..schemas import CollectionRequest, DenoiseRequest, GenerateRequest, IngestRequest, SearchRequest, TrainRequest
+from ..schemas.calibration import CalibrateRequest
+from ..schemas.duplicates import DuplicatesRequest
+from ..schemas.generations import ReencodeRequest
 from ..search import search
 from .base import CommandError
 from .interrupts import whole
-from .places import Body, Reply, Service
+from .places import Body, Job, Reply, Service
 
 Asked = TypeVar("Asked", bound=BaseModel)
 
@@ -34,6 +41,13 @@ class Local(Service):
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if "_runner" in vars(self):  # what jobs need, where there were some
+            self._runner.close()
 
     def search(self, body: Body) -> Reply:
         reply: Reply = json.loads(search(self.engine, _asked(SearchRequest, body)).json())
@@ -103,6 +117,30 @@ class Local(Service):
             shutil.rmtree(draft, ignore_errors=True)
             with suppress(OSError):  # it holds versions, this one or others
                 draft.parent.rmdir()
+
+    @cached_property
+    def _runner(self) -> Runner:
+        settings = self.engine.settings
+        return Runner(JobStore(settings.data_dir / "jobs.db"), most_waiting=1, admit=self.engine.check_room)
+
+    def begin(self, kind: Job, body: Body, collection: str = "") -> Reply:
+        if kind == "train":
+            return _told(jobs.train(_asked(TrainRequest, body), self.engine, self._runner))
+        if kind == "reencode":
+            return _told(generations.reencode(collection, _asked(ReencodeRequest, body), self.engine, self._runner))
+        if kind == "calibrate":
+            return _told(calibration.calibrate(collection, _asked(CalibrateRequest, body), self.engine, self._runner))
+        return _told(duplicates.duplicates(collection, _asked(DuplicatesRequest, body), self.engine, self._runner))
+
+    def job(self, id: str) -> Reply:
+        return self._runner.store.get(id)
+
+    def cancel(self, id: str) -> None:
+        self._runner.cancel(id)
+
+    def rollback(self, collection: str) -> Reply:
+        with whole():
+            return _told(generations.rollback(collection, self.engine))
 
     def restore(self, file: Path, name: str | None, replace: bool, progress: Callable[[float, str], None]) -> Reply:
         try:

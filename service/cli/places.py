@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,6 +29,7 @@ Url = Annotated[
         metavar="ADDRESS",
     ),
 ]
+Job = Literal["train", "reencode", "calibrate", "duplicates"]
 Body = Mapping[str, Any]
 Reply = dict[str, Any]
 
@@ -89,6 +90,20 @@ class Service(ABC):
         """
 
     @abstractmethod
+    def begin(self, kind: Job, body: Body, collection: str = "") -> Reply:
+        """Begin a job, of the kinds other than train on `collection`; the reply is the job."""
+
+    @abstractmethod
+    def job(self, id: str) -> Reply: ...
+
+    @abstractmethod
+    def cancel(self, id: str) -> None: ...
+
+    @abstractmethod
+    def rollback(self, collection: str) -> Reply:
+        """Let the codes of the model before serve again."""
+
+    @abstractmethod
     def restore(self, file: Path, name: str | None, replace: bool, progress: Callable[[float, str], None]) -> Reply:
         """Bring back what the archive `file` holds. progress: told the bytes that are read."""
 
@@ -109,7 +124,8 @@ def opened(ctx: typer.Context, url: str | None, data_dir: Path, *, there: bool =
     with open_engine(data_dir, there=there) as engine:
         from .local import Local
 
-        yield Local(engine)
+        with Local(engine) as here:
+            yield here
 
 
 def _address(ctx: typer.Context, url: str | None) -> str | None:

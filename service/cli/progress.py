@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from models.width import Width
 
 _MEGA = 1e6
+_TELLING_S = 0.5
+"""A rate of a shorter time says nothing."""
 
 
 @contextmanager
@@ -73,13 +75,13 @@ class _Lines:
         self._shown = tenth
         took = time.monotonic() - self._started
         parts = [f"{self._what} {10 * tenth}%"]
-        if done and took:
+        if done and took > _TELLING_S:
             rate = done / took
             if self._unit is not None:
                 parts.append(_rate(rate, self._unit))
             if tenth < 10:
                 parts.append(f"{(self._total - done) / rate:.0f} s left")
-        say(f"{', '.join(parts)} {note}".rstrip())
+        say(", ".join([*parts, note] if note else parts))
 
 
 def _rate(speed: float, unit: str) -> str:

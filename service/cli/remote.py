@@ -16,7 +16,7 @@ import httpx2
 
 from .base import CommandError
 from .interrupts import whole
-from .places import KEY_VARIABLE, Body, Reply, Service
+from .places import KEY_VARIABLE, Body, Job, Reply, Service
 
 _TIMEOUT = httpx2.Timeout(660, connect=10)
 """Longer than the service takes at most (`long_request_timeout_s`), so that it is the service that says why."""
@@ -105,6 +105,18 @@ class Remote(Service):
             write_archive(archive, {}, registry, [entry], now=datetime.now(UTC), least_free=0)
             (added,) = self.restore(archive, None, False, lambda done, note: None)["models"]
         return self.model(f"{added['name']}:{added['version']}")
+
+    def begin(self, kind: Job, body: Body, collection: str = "") -> Reply:
+        return self._json("POST", *(("collections", collection, kind) if collection else (kind,)), json=body)
+
+    def job(self, id: str) -> Reply:
+        return self._json("GET", "jobs", id)
+
+    def cancel(self, id: str) -> None:
+        self._reply("DELETE", "jobs", id)
+
+    def rollback(self, collection: str) -> Reply:
+        return self._json("POST", "collections", collection, "rollback")
 
     def restore(self, file: Path, name: str | None, replace: bool, progress: Callable[[float, str], None]) -> Reply:
         params = {"replace": str(replace).lower()} | ({} if name is None else {"collection": name})

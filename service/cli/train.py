@@ -21,7 +21,8 @@ from .base import (
     say,
     width,
 )
-from .completion import a_family, a_model
+from .completion import a_collection, a_family, a_model
+from .jobs import followed
 from .places import Url, opened
 from .progress import follow
 
@@ -38,12 +39,20 @@ _FEW = 500
 @friendly
 def train(
     ctx: typer.Context,
-    data: Annotated[
-        str, typer.Option(help="A built-in name (digits, python-docs, lines, spiral, tones), a file or a folder.")
-    ],
     name: Annotated[
         str, typer.Option(help="Name of the model; training again makes the next version.", autocompletion=a_model)
     ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A built-in name (digits, python-docs, lines, spiral, tones), a file or a folder."),
+    ] = None,
+    collection: Annotated[
+        str | None,
+        typer.Option(help="In place of --data: what is kept in this collection.", autocompletion=a_collection),
+    ] = None,
+    label: Annotated[
+        str, typer.Option(help="With --collection: the payload field that holds the labels, dots reach into objects.")
+    ] = "label",
     family: Annotated[
         str, typer.Option(help="Model family; `hammingbird models --families` lists them.", autocompletion=a_family)
     ] = "binary-autoencoder",
@@ -65,9 +74,15 @@ def train(
 
     Example: hammingbird train --data ./photos --name photos-hash --bits 64
 
-    The training itself is done by this command, also with --url: the service is sent the finished model (which takes a
-    key of scope admin). Stopped by Ctrl-C, it leaves nothing.
+    On what a service holds: hammingbird train --collection digits --name digits-itq --family itq
+
+    With --data this command computes, also with --url: the service is sent the finished model. With --collection the
+    service computes. Both take a key of scope admin, and stopped by Ctrl-C they leave nothing.
     """
+    if (data is None) == (collection is None):
+        raise typer.BadParameter("give either --data or --collection")
+    if collection is not None and skip_bad:
+        raise typer.BadParameter("--skip-bad is for --data: what a collection keeps was read before it was stored")
     from models.pairs import read_pairs
 
     from ..training import Training, check
@@ -76,8 +91,13 @@ def train(
     training = Training(name, family, width(bits), dict(map(parameter, set_ or [])), seed, labels, known)
     check(training)
     with opened(ctx, url, data_dir, there=False) as service:
-        items = load_data(data, skip_bad=skip_bad)
-        card = service.add_model(name, lambda draft: _trained(training, items, draft))
+        if data is not None:
+            items = load_data(data, skip_bad=skip_bad)
+            card = service.add_model(name, lambda draft: _trained(training, items, draft))
+        else:
+            job = service.begin("train", _asked(training, collection, label))
+            model = followed(service, f"training {name}", job)["model"]
+            card = service.model(f"{model['name']}:{model['version']}")
     metrics, reference = card["metrics"], f"{card['name']}:{card['version']}"
     learned = "best_epoch" in metrics
     if learned and (metrics["bit_balance"] < _COLLAPSED or metrics["items"] < _FEW):
@@ -102,6 +122,14 @@ def _trained(training: Training, data: Dataset, draft: Path) -> None:
         follow(f"training {training.name}", train(training, data, draft))
     except InvalidInput as error:
         raise CommandError(f"{error}. Mend or remove it, or pass --skip-bad") from None
+
+
+def _asked(training: Training, collection: str | None, label: str) -> dict[str, Any]:
+    """The body of POST /train."""
+    asked = {**vars(training), "params": dict(training.params), "data": {"collection": collection, "label": label}}
+    if training.pairs is not None:
+        asked["pairs"] = [{"a": {"id": a}, "b": {"id": b}, "same": same} for a, b, same in training.pairs]
+    return asked
 
 
 def parameter(text: str) -> tuple[str, Any]:
