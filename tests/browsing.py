@@ -1,7 +1,8 @@
-"""A tab of a browser, for the tests of the page."""
+"""A tab of a browser, and waiting for what happens in it, for the tests of the page."""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 DESKTOP = {"width": 1280, "height": 900}
@@ -32,3 +33,17 @@ class tab:
 
     def __exit__(self, *_: object) -> None:
         self._context.close()
+
+
+def until(page: Any, expression: str, timeout_s: float = 30) -> None:
+    """Wait until a JavaScript expression is true; playwright's own way is refused by the page's policy."""
+    deadline = time.monotonic() + timeout_s
+    while not page.evaluate(f"Boolean({expression})"):
+        assert time.monotonic() < deadline, f"not in {timeout_s} s: {expression}"
+        time.sleep(0.05)
+
+
+def settled(page: Any) -> None:
+    """Wait until nothing is on its way and every card shows its item."""
+    page.wait_for_selector("main .part .item")
+    until(page, "!document.querySelector('[aria-busy]') && !document.querySelector('.shown:empty')")

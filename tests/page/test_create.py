@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from browsing import settled
+
 
 def answered(page: Any, route: str, action: Any) -> dict[str, Any]:
     """The reply to the request to `route` that `action` leads to."""
     with page.expect_response(lambda reply: reply.url.endswith(route)) as waiting:
         action()
     found: dict[str, Any] = waiting.value.json()
-    page.wait_for_function("!document.querySelector('[aria-busy]') && !document.querySelector('.shown:empty')")
+    settled(page)
     return found
 
 

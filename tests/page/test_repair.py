@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsing import settled
 from PIL import Image
 
 
@@ -16,7 +17,7 @@ def repaired(page: Any, action: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     with page.expect_response(lambda reply: reply.url.endswith("/denoise")) as waiting:
         action()
     page.wait_for_selector(".found .hit .item")
-    page.wait_for_function("!document.querySelector('[aria-busy]') && !document.querySelector('.shown:empty')")
+    settled(page)
     return waiting.value.request.post_data_json, waiting.value.json()
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from browsing import settled, until
 
 from service.examples import DIGIT
 
@@ -17,12 +18,6 @@ ZERO = [
     [(0.5, 0.08), (0.28, 0.2), (0.22, 0.5), (0.3, 0.8), (0.5, 0.92), (0.7, 0.8), (0.78, 0.5), (0.72, 0.2), (0.5, 0.08)]
 ]
 ONE = [[(0.5, 0.05), (0.5, 0.95)]]
-
-
-def settled(page: Any) -> None:
-    """Wait until an answer is there and nothing is on its way."""
-    page.wait_for_selector(".hits .hit .item")
-    page.wait_for_function("!document.querySelector('[aria-busy]') && !document.querySelector('.shown:empty')")
 
 
 def hits(page: Any) -> list[tuple[str, int]]:
@@ -61,7 +56,7 @@ def draw(page: Any, strokes: list[list[tuple[float, float]]]) -> None:
 
 def held(page: Any) -> int:
     """How many items lie within the radius, as the page says."""
-    page.wait_for_function("/^[\\d,]+ item/.test(document.querySelector('.held').textContent)")
+    until(page, "/^[\\d,]+ item/.test(document.querySelector('.held').textContent)")
     return int(re.match(r"[\d,]+", page.locator(".held").inner_text())[0].replace(",", ""))  # type: ignore[index]
 
 

@@ -85,7 +85,7 @@ async function problemOf(reply) {
   });
 }
 
-/** The server-sent events at `path`, one by one: `for await (const {event, id, data} of api.stream(path))`, data parsed. */
+/** The server-sent events at `path` as they come, their data parsed: `{event, id, data}` each. */
 async function* stream(path, options = {}) {
   const reply = await send('GET', path, undefined, { ...options, accept: 'text/event-stream' });
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();

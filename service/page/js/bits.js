@@ -40,41 +40,57 @@ export function bitPicture(code, { against = null } = {}) {
     const square = `M${(place % wide) * 10 + 1} ${Math.floor(place / wide) * 10 + 1}h8v8h-8z`;
     paths[(bit ? 'one' : 'zero') + (differs.has(place) ? ' differs' : '')] += square;
   });
-  const says = against === null
-    ? `Code ${code}`
-    : `Code ${code}; ${differs.size ? `differs in bits ${[...differs].join(', ')}` : 'the same code'}`;
+  const says =
+    against === null
+      ? `Code ${code}`
+      : `Code ${code}; ${differs.size ? `differs in bits ${[...differs].join(', ')}` : 'the same code'}`;
   const title = unique('code');
-  return s('svg', {
-    class: 'bits', viewBox: `0 0 ${wide * 10} ${Math.ceil(bits.length / wide) * 10}`, role: 'img',
-    'aria-labelledby': title,
-  }, s('title', { id: title }, says), Object.entries(paths).map(([kind, d]) => d && s('path', { class: kind, d })));
+  return s(
+    'svg',
+    {
+      class: 'bits',
+      viewBox: `0 0 ${wide * 10} ${Math.ceil(bits.length / wide) * 10}`,
+      role: 'img',
+      'aria-labelledby': title,
+    },
+    s('title', { id: title }, says),
+    Object.entries(paths).map(([kind, d]) => d && s('path', { class: kind, d })),
+  );
 }
 
-/** A code whose bits can be flipped: a grid of buttons, walked by the arrow keys. onflip: given the place of the bit. */
+/** A code whose bits can be flipped: buttons in a grid, walked by the arrow keys. onflip: given the place of a bit. */
 export function bitButtons(code, { against = null, onflip }) {
   const bits = bitsOf(code);
   const wide = columns(bits.length);
   const differs = new Set(against === null ? [] : differing(code, against));
   const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -wide, ArrowDown: wide };
-  const buttons = bits.map((bit, place) => h('button', {
-    type: 'button',
-    class: `bit${bit ? ' one' : ''}${differs.has(place) ? ' differs' : ''}`,
-    tabindex: place === 0 ? 0 : -1,
-    'aria-pressed': String(Boolean(bit)),
-    'aria-label': `Bit ${place}${differs.has(place) ? ', flipped' : ''}`,
-    title: `bit ${place}`,
-    onclick: () => onflip(place),
-    onkeydown: (event) => {
-      const next = place + (steps[event.key] ?? 0);
-      if (!(event.key in steps) || next < 0 || next >= buttons.length) return;
-      event.preventDefault();
-      buttons[place].tabIndex = -1;
-      buttons[next].tabIndex = 0;
-      buttons[next].focus();
+  const buttons = bits.map((bit, place) =>
+    h('button', {
+      type: 'button',
+      class: `bit${bit ? ' one' : ''}${differs.has(place) ? ' differs' : ''}`,
+      tabindex: place === 0 ? 0 : -1,
+      'aria-pressed': String(Boolean(bit)),
+      'aria-label': `Bit ${place}${differs.has(place) ? ', flipped' : ''}`,
+      title: `bit ${place}`,
+      onclick: () => onflip(place),
+      onkeydown: (event) => {
+        const next = place + (steps[event.key] ?? 0);
+        if (!(event.key in steps) || next < 0 || next >= buttons.length) return;
+        event.preventDefault();
+        buttons[place].tabIndex = -1;
+        buttons[next].tabIndex = 0;
+        buttons[next].focus();
+      },
+    }),
+  );
+  return h(
+    'div',
+    {
+      class: 'bit-buttons',
+      role: 'group',
+      'aria-label': `Code of ${bits.length} bits; arrow keys walk, Enter flips`,
+      style: { '--columns': wide },
     },
-  }));
-  return h('div', {
-    class: 'bit-buttons', role: 'group', 'aria-label': `Code of ${bits.length} bits; arrow keys walk, Enter flips`,
-    style: { '--columns': wide },
-  }, buttons);
+    buttons,
+  );
 }

@@ -18,7 +18,8 @@ function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
-    else if (name === 'style') for (const [rule, given] of Object.entries(value)) element.style.setProperty(rule, given);
+    else if (name === 'style')
+      for (const [rule, given] of Object.entries(value)) element.style.setProperty(rule, given);
     else if (PROPERTIES.has(name) && name in element) element[name] = value;
     else element.setAttribute(name, value === true ? '' : value);
   }
@@ -54,8 +55,11 @@ export function field(label, control, hint) {
 /** A `select`. options: `[value, text]` pairs, or texts that are values too. */
 export function select(options, chosen, onchange) {
   const list = options.map((one) => (Array.isArray(one) ? one : [one, one]));
-  return h('select', { onchange: (event) => onchange?.(event.target.value) },
-    list.map(([value, text]) => h('option', { value, selected: value === chosen }, text)));
+  return h(
+    'select',
+    { onchange: (event) => onchange?.(event.target.value) },
+    list.map(([value, text]) => h('option', { value, selected: value === chosen }, text)),
+  );
 }
 
 /** Says a sentence to screen readers without moving the focus. */

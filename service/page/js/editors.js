@@ -1,86 +1,19 @@
-// Where an item is damaged: drawn over, made noisy, masked. One editor for each kind of item.
+// Where an item is damaged: made noisy, cut, masked. One editor for each kind of item.
 
-import { field, h, put, select, unique } from './dom.js';
+import { field, h, put } from './dom.js';
 import { chooser, bytes64, numbers } from './inputs.js';
-import { dataUrl, itemView } from './items.js';
-import { addNoise, normals } from './noise.js';
-import { pad } from './pad.js';
+import { itemView } from './items.js';
+import { normals } from './noise.js';
+import { pictureEditor } from './picture-editor.js';
 import { Refused } from './problem.js';
-
-const MOST_SIDE = 256;
 
 /** An editor for items of a kind. onchange: called when the item or the mask has changed.
  *
  * It has an `element`, `load(input)` to begin with an item, `example(masks)` to damage it so that there is something to
- * see, by a mask where `masks` says that one can be used, `input()` with what has become of it, and `mask()`, null where
- * nothing is masked. */
+ * see, by a mask where `masks` says that one can be used, `input()` with what has become of it, and `mask()`, null
+ * where nothing is masked. */
 export function editorFor(kind, onchange) {
   return { image: pictureEditor, vector: vectorEditor, text: textEditor, audio: soundEditor }[kind](onchange);
-}
-
-function pictureEditor(onchange) {
-  const place = h('div', { class: 'editor' });
-  const name = unique('tool');
-  let canvas = null;
-  let image = null;
-  let seed = 1;
-  let size = 1;
-
-  const tools = [
-    ['light', 'Light pen', { on: 'picture', colour: '#fff' }],
-    ['dark', 'Dark pen', { on: 'picture', colour: '#000' }],
-    ['mask', 'Mask: mark as missing', { on: 'mask' }],
-  ];
-  const noise = h('input', { type: 'range', min: 0.05, max: 0.6, step: 0.05, value: 0.3 });
-  const controls = h('div', { class: 'controls' },
-    h('fieldset', { class: 'options' }, h('legend', {}, 'A stroke is'), tools.map(([value, text, tool], at) =>
-      h('label', {}, h('input', {
-        type: 'radio', name, value, checked: at === 0, onchange: () => Object.assign(canvas.tool, tool),
-      }), ` ${text}`))),
-    field('Width of the stroke', h('input', {
-      type: 'range', min: 1, max: 8, step: 1, value: 1,
-      oninput: ({ target }) => { size = Number(target.value); canvas.tool.size = strokeOf(size); },
-    })),
-    field('Strength of the noise', noise),
-    h('div', { class: 'buttons' },
-      h('button', { type: 'button', onclick: () => { makeNoisy(); onchange(); } }, 'Add noise'),
-      h('button', { type: 'button', onclick: () => { begin(); onchange(); } }, 'Start over')));
-
-  function strokeOf(chosen) {
-    return Math.max(1, Math.round((chosen * Math.max(canvas.picture.width, canvas.picture.height)) / 28));
-  }
-
-  function makeNoisy() {
-    addNoise(canvas.picture, Number(noise.value), seed);
-    seed += 1;
-  }
-
-  function begin() {
-    canvas.load(image);
-    seed = 1;
-  }
-
-  return {
-    element: place,
-    async load(input) {
-      image = h('img', { src: dataUrl(input.image), alt: '' });
-      await image.decode();
-      const scale = Math.min(1, MOST_SIDE / Math.max(image.naturalWidth, image.naturalHeight));
-      const tool = canvas?.tool;
-      canvas = pad({
-        width: Math.round(image.naturalWidth * scale),
-        height: Math.round(image.naturalHeight * scale),
-        name: 'The item, to draw over',
-        ondraw: onchange,
-      });
-      Object.assign(canvas.tool, tool ?? tools[0][2], { size: strokeOf(size) });
-      begin();
-      put(place, canvas.element, controls);
-    },
-    example: (masks) => (masks ? canvas.band(0.25, 0.625) : makeNoisy()),
-    input: () => ({ image: canvas.png() }),
-    mask: () => canvas.maskRows(),
-  };
 }
 
 function vectorEditor(onchange) {
@@ -132,11 +65,41 @@ function vectorEditor(onchange) {
   }
 
   return {
-    element: h('div', { class: 'editor' }, shown, area, fault,
+    element: h(
+      'div',
+      { class: 'editor' },
+      shown,
+      area,
+      fault,
       field('Missing places', missing, 'counted from 0; they are filled in'),
-      h('div', { class: 'buttons' },
-        h('button', { type: 'button', onclick: () => { makeNoisy(); onchange(); } }, 'Add noise'),
-        h('button', { type: 'button', onclick: () => { write(given); missing.value = ''; onchange(); } }, 'Start over'))),
+      h(
+        'div',
+        { class: 'buttons' },
+        h(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              makeNoisy();
+              onchange();
+            },
+          },
+          'Add noise',
+        ),
+        h(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              write(given);
+              missing.value = '';
+              onchange();
+            },
+          },
+          'Start over',
+        ),
+      ),
+    ),
     async load(input) {
       given = input.vector;
       write(given);
@@ -151,12 +114,43 @@ function textEditor(onchange) {
   let given = '';
   const area = h('textarea', { rows: 8, 'aria-label': 'The text', onchange });
   function leaveOut() {
-    area.value = area.value.split(/\s+/).filter((_, place) => place % 3 !== 2).join(' ');
+    area.value = area.value
+      .split(/\s+/)
+      .filter((_, place) => place % 3 !== 2)
+      .join(' ');
   }
   return {
-    element: h('div', { class: 'editor' }, area, h('div', { class: 'buttons' },
-      h('button', { type: 'button', onclick: () => { leaveOut(); onchange(); } }, 'Leave out a third of the words'),
-      h('button', { type: 'button', onclick: () => { area.value = given; onchange(); } }, 'Start over'))),
+    element: h(
+      'div',
+      { class: 'editor' },
+      area,
+      h(
+        'div',
+        { class: 'buttons' },
+        h(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              leaveOut();
+              onchange();
+            },
+          },
+          'Leave out a third of the words',
+        ),
+        h(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              area.value = given;
+              onchange();
+            },
+          },
+          'Start over',
+        ),
+      ),
+    ),
     async load(input) {
       given = area.value = input.text;
     },
@@ -169,15 +163,33 @@ function textEditor(onchange) {
 function soundEditor(onchange) {
   let audio = null;
   const shown = h('div');
-  const bounds = ['from', 'to'].map((name) => h('input', { type: 'number', min: 0, step: 0.05, 'aria-label': `missing ${name}, in seconds`, onchange }));
+  const bounds = ['from', 'to'].map((name) =>
+    h('input', { type: 'number', min: 0, step: 0.05, 'aria-label': `missing ${name}, in seconds`, onchange }),
+  );
   return {
-    element: h('div', { class: 'editor' }, shown,
-      h('div', { class: 'buttons' }, chooser('Choose a sound…', 'audio/wav,audio/flac,.wav,.flac', async (file) => {
-        audio = await bytes64(file);
-        put(shown, itemView({ audio }, 'your sound'));
-        onchange();
-      })),
-      h('fieldset', { class: 'options' }, h('legend', {}, 'Missing, in seconds'), 'from ', bounds[0], ' to ', bounds[1])),
+    element: h(
+      'div',
+      { class: 'editor' },
+      shown,
+      h(
+        'div',
+        { class: 'buttons' },
+        chooser('Choose a sound…', 'audio/wav,audio/flac,.wav,.flac', async (file) => {
+          audio = await bytes64(file);
+          put(shown, itemView({ audio }, 'your sound'));
+          onchange();
+        }),
+      ),
+      h(
+        'fieldset',
+        { class: 'options' },
+        h('legend', {}, 'Missing, in seconds'),
+        'from ',
+        bounds[0],
+        ' to ',
+        bounds[1],
+      ),
+    ),
     async load(input) {
       audio = input.audio;
       put(shown, itemView(input, 'the sound'));
@@ -199,12 +211,16 @@ function soundShape(base64) {
   const view = new DataView(bytes.buffer);
   const tag = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
   if (tag(0) === 'fLaC') {
-    const rate = (view.getUint32(18) >>> 12);
+    const rate = view.getUint32(18) >>> 12;
     return { rate, samples: (bytes[21] & 15) * 2 ** 32 + view.getUint32(22) };
   }
   let rate = 0;
   let frame = 1;
-  for (let at = 12; at + 8 <= bytes.length; at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)) {
+  for (
+    let at = 12;
+    at + 8 <= bytes.length;
+    at += 8 + view.getUint32(at + 4, true) + (view.getUint32(at + 4, true) % 2)
+  ) {
     if (tag(at) === 'fmt ') [rate, frame] = [view.getUint32(at + 12, true), view.getUint16(at + 20, true)];
     if (tag(at) === 'data') {
       return { rate, samples: Math.floor(Math.min(view.getUint32(at + 4, true), bytes.length - at - 8) / frame) };

@@ -3,8 +3,14 @@
 import { h, put, unique } from './dom.js';
 
 const COMPARISONS = [
-  ['$eq', 'is'], ['$ne', 'is not'], ['$lt', 'is less than'], ['$lte', 'is at most'], ['$gt', 'is more than'],
-  ['$gte', 'is at least'], ['$in', 'is one of (a, b, c)'], ['$exists', 'is there (true, false)'],
+  ['$eq', 'is'],
+  ['$ne', 'is not'],
+  ['$lt', 'is less than'],
+  ['$lte', 'is at most'],
+  ['$gt', 'is more than'],
+  ['$gte', 'is at least'],
+  ['$in', 'is one of (a, b, c)'],
+  ['$exists', 'is there (true, false)'],
 ];
 
 /** Rows of conditions that all must hold. onchange: given the filter of the API, or null where there is none.
@@ -33,14 +39,38 @@ export function filterRows(onchange) {
   }
 
   function add() {
-    const row = h('div', { class: 'condition', role: 'group', 'aria-label': 'Condition' },
+    const row = h(
+      'div',
+      { class: 'condition', role: 'group', 'aria-label': 'Condition' },
       h('input', {
-        'aria-label': 'Field', placeholder: 'field', list: fields.id, onchange: (event) => { propose(event.target.value); give(); },
+        'aria-label': 'Field',
+        placeholder: 'field',
+        list: fields.id,
+        onchange: (event) => {
+          propose(event.target.value);
+          give();
+        },
       }),
-      h('select', { 'aria-label': 'Comparison', onchange: give },
-        COMPARISONS.map(([value, text]) => h('option', { value }, text))),
+      h(
+        'select',
+        { 'aria-label': 'Comparison', onchange: give },
+        COMPARISONS.map(([value, text]) => h('option', { value }, text)),
+      ),
       h('input', { 'aria-label': 'Value', placeholder: 'value', list: values.id, onchange: give }),
-      h('button', { type: 'button', class: 'quiet', 'aria-label': 'Remove the condition', onclick: () => { row.remove(); give(); } }, '×'));
+      h(
+        'button',
+        {
+          type: 'button',
+          class: 'quiet',
+          'aria-label': 'Remove the condition',
+          onclick: () => {
+            row.remove();
+            give();
+          },
+        },
+        '×',
+      ),
+    );
     const [field] = known.keys();
     if (field) {
       row.querySelector('input').value = field;
@@ -51,12 +81,21 @@ export function filterRows(onchange) {
   }
 
   function propose(field) {
-    put(values, [...(known.get(field) ?? new Map()).keys()].sort().map((value) => h('option', { value })));
+    put(
+      values,
+      [...(known.get(field) ?? new Map()).keys()].sort().map((value) => h('option', { value })),
+    );
   }
 
   return {
-    element: h('div', { class: 'filter' }, fields, values, rows,
-      h('button', { type: 'button', class: 'quiet', onclick: add }, '+ condition')),
+    element: h(
+      'div',
+      { class: 'filter' },
+      fields,
+      values,
+      rows,
+      h('button', { type: 'button', class: 'quiet', onclick: add }, '+ condition'),
+    ),
     offer(payloads) {
       for (const payload of payloads) {
         for (const [field, value] of Object.entries(payload ?? {})) {
@@ -65,7 +104,10 @@ export function filterRows(onchange) {
           known.get(field).set(String(value), value);
         }
       }
-      put(fields, [...known.keys()].map((value) => h('option', { value })));
+      put(
+        fields,
+        [...known.keys()].map((value) => h('option', { value })),
+      );
     },
   };
 }

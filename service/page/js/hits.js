@@ -9,20 +9,42 @@ import { itemView, payloadLine } from './items.js';
  * code: of the query. of: fetches a stored item by its id. choose: given the id of a hit that is clicked, if any is to
  * be. marks: ids to words that stand on their cards. */
 export function hitCards(hits, { code, of, choose = null, marks = new Map(), small = false }) {
-  return h('ol', { class: `hits${small ? ' small' : ''}` }, hits.map((hit) => {
-    const place = h('div', { class: 'shown' });
-    of(hit.id).then(
-      (item) => place.append(itemView(item.input ?? (item.code ? { code: item.code } : null), name(hit))),
-      (error) => error.name !== 'AbortError' && place.append(h('p', { class: 'fault' }, error.message)),
-    );
-    const mark = marks.get(hit.id);
-    const distance = h('p', { class: 'distance' }, small ? count(hit.distance, 'bit') : distanceWords(hit.distance), mark && h('em', {}, mark));
-    return h('li', { class: `hit${mark ? ` ${mark}` : ''}`, 'data-id': hit.id, 'data-distance': hit.distance },
-      choose ? h('button', { type: 'button', class: 'choose', title: 'Search with this one', onclick: () => choose(hit.id) }, place) : place,
-      h('div', { class: 'near' }, distance, hit.code && !small && bitPicture(hit.code, { against: code })),
-      h('div', { class: 'about' }, payloadLine(hit.payload),
-        h('p', { class: 'id' }, hit.id, hit.score !== undefined && ` · score ${number(hit.score, 3)}`)));
-  }));
+  return h(
+    'ol',
+    { class: `hits${small ? ' small' : ''}` },
+    hits.map((hit) => {
+      const place = h('div', { class: 'shown' });
+      of(hit.id).then(
+        (item) => place.append(itemView(item.input ?? (item.code ? { code: item.code } : null), name(hit))),
+        (error) => error.name !== 'AbortError' && place.append(h('p', { class: 'fault' }, error.message)),
+      );
+      const mark = marks.get(hit.id);
+      const distance = h(
+        'p',
+        { class: 'distance' },
+        small ? count(hit.distance, 'bit') : distanceWords(hit.distance),
+        mark && h('em', {}, mark),
+      );
+      return h(
+        'li',
+        { class: `hit${mark ? ` ${mark}` : ''}`, 'data-id': hit.id, 'data-distance': hit.distance },
+        choose
+          ? h(
+              'button',
+              { type: 'button', class: 'choose', title: 'Search with this one', onclick: () => choose(hit.id) },
+              place,
+            )
+          : place,
+        h('div', { class: 'near' }, distance, hit.code && !small && bitPicture(hit.code, { against: code })),
+        h(
+          'div',
+          { class: 'about' },
+          payloadLine(hit.payload),
+          h('p', { class: 'id' }, hit.id, hit.score !== undefined && ` · score ${number(hit.score, 3)}`),
+        ),
+      );
+    }),
+  );
 }
 
 function name(hit) {
@@ -42,10 +64,18 @@ const METHODS = {
   bucket: 'the codes at this very place were looked up',
 };
 
+function ms(time) {
+  return `${number(time, 2)} ms`;
+}
+
 /** How a search was answered, in a line. */
 export function planLine({ plan, took_ms: took, total, complete }) {
-  return h('p', { class: 'plan' },
-    h('b', {}, plan.method), ` (${METHODS[plan.method] ?? 'another way'}): `,
-    `${number(plan.candidates)} candidates, ${number(total)} ${total === 1 ? 'hit' : 'hits'}${complete ? '' : ' and more'}. `,
-    `Encoded in ${number(took.encode, 2)} ms, searched in ${number(took.search, 2)} ms, ${number(took.total, 2)} ms in all. Exact.`);
+  return h(
+    'p',
+    { class: 'plan' },
+    h('b', {}, plan.method),
+    ` (${METHODS[plan.method] ?? 'another way'}): `,
+    `${number(plan.candidates)} candidates, ${count(total, 'hit')}${complete ? '' : ' and more'}. `,
+    `Encoded in ${ms(took.encode)}, searched in ${ms(took.search)}, ${ms(took.total)} in all. Exact.`,
+  );
 }

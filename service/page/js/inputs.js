@@ -28,27 +28,74 @@ function pictureInput(onchange, signal) {
     function drawn() {
       if (canvas.drawn) onchange({ image: base64(centre ? centred(canvas.picture, paper) : canvas.picture) });
     }
-    put(place, canvas.element,
-      h('div', { class: 'buttons' },
-        h('button', { type: 'button', onclick: () => { canvas.clear(); onchange(null); } }, 'Clear'),
-        chooser('Choose a picture…', 'image/png,image/jpeg,image/webp', take)),
-      h('div', { class: 'options' },
-        h('label', {}, h('input', {
-          type: 'checkbox', checked: centre, onchange: ({ target }) => { centre = target.checked; drawn(); },
-        }), ' centre what I draw'),
-        h('label', {}, 'Ink ', select([['light', 'light on dark'], ['dark', 'dark on light']], shade, (value) => {
-          shade = value;
-          draw();
-        }))),
-      h('p', { class: 'hint' }, 'Draw with mouse, finger or arrow keys and space. Or drop or paste a picture here.'));
+    put(
+      place,
+      canvas.element,
+      h(
+        'div',
+        { class: 'buttons' },
+        h(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              canvas.clear();
+              onchange(null);
+            },
+          },
+          'Clear',
+        ),
+        chooser('Choose a picture…', 'image/png,image/jpeg,image/webp', take),
+      ),
+      h(
+        'div',
+        { class: 'options' },
+        h(
+          'label',
+          {},
+          h('input', {
+            type: 'checkbox',
+            checked: centre,
+            onchange: ({ target }) => {
+              centre = target.checked;
+              drawn();
+            },
+          }),
+          ' centre what I draw',
+        ),
+        h(
+          'label',
+          {},
+          'Ink ',
+          select(
+            [
+              ['light', 'light on dark'],
+              ['dark', 'dark on light'],
+            ],
+            shade,
+            (value) => {
+              shade = value;
+              draw();
+            },
+          ),
+        ),
+      ),
+      h('p', { class: 'hint' }, 'Draw with mouse, finger or arrow keys and space. Or drop or paste a picture here.'),
+    );
   }
 
   async function take(file) {
     const image = await shrunk(file);
-    put(place, itemView({ image }, 'your picture'),
-      h('div', { class: 'buttons' },
+    put(
+      place,
+      itemView({ image }, 'your picture'),
+      h(
+        'div',
+        { class: 'buttons' },
         h('button', { type: 'button', onclick: draw }, 'Draw instead'),
-        chooser('Another picture…', 'image/png,image/jpeg,image/webp', take)));
+        chooser('Another picture…', 'image/png,image/jpeg,image/webp', take),
+      ),
+    );
     onchange({ image });
   }
 
@@ -86,7 +133,11 @@ export function bytes64(file) {
 export function chooser(text, accept, take) {
   const fault = h('span', { class: 'fault', role: 'alert' });
   const input = h('input', {
-    type: 'file', accept, hidden: true, tabindex: -1, 'aria-label': text,
+    type: 'file',
+    accept,
+    hidden: true,
+    tabindex: -1,
+    'aria-label': text,
     onchange: async () => {
       fault.textContent = '';
       try {
@@ -115,18 +166,27 @@ export function accepts(place, type, take, signal) {
     if (file) take(file).catch(fault);
     else fault(new Error(`drop a file of type ${type}…; this was none`));
   });
-  document.addEventListener('paste', (event) => {
-    const file = first(event.clipboardData.files);
-    if (file && place.isConnected) take(file).catch(fault);
-  }, { signal });
+  document.addEventListener(
+    'paste',
+    (event) => {
+      const file = first(event.clipboardData.files);
+      if (file && place.isConnected) take(file).catch(fault);
+    },
+    { signal },
+  );
 }
 
 function written({ label, placeholder, rows, read, onchange }) {
   const fault = h('p', { class: 'fault', role: 'alert' });
   const id = unique('input');
   const area = h('textarea', {
-    id, rows, placeholder, spellcheck: false,
-    oninput: () => { fault.textContent = ''; },
+    id,
+    rows,
+    placeholder,
+    spellcheck: false,
+    oninput: () => {
+      fault.textContent = '';
+    },
     onkeydown: (event) => {
       if (event.key === 'Enter' && !event.shiftKey) {
         event.preventDefault();
@@ -142,34 +202,56 @@ function written({ label, placeholder, rows, read, onchange }) {
       fault.textContent = error.message;
     }
   }
-  return h('div', { class: 'give' }, h('label', { for: id }, label), area, fault,
-    h('div', { class: 'buttons' }, h('button', { type: 'button', class: 'primary', onclick: give }, 'Search')));
+  return h(
+    'div',
+    { class: 'give' },
+    h('label', { for: id }, label),
+    area,
+    fault,
+    h('div', { class: 'buttons' }, h('button', { type: 'button', class: 'primary', onclick: give }, 'Search')),
+  );
 }
 
 function textInput(onchange) {
   return written({
-    label: 'A text', rows: 4, placeholder: 'open a file and read lines', onchange, read: (text) => ({ text }),
+    label: 'A text',
+    rows: 4,
+    placeholder: 'open a file and read lines',
+    onchange,
+    read: (text) => ({ text }),
   });
 }
 
 function vectorInput(onchange) {
   return written({
-    label: 'A vector', rows: 5, placeholder: '0.12, -1.5, 3 …', onchange, read: (text) => ({ vector: numbers(text) }),
+    label: 'A vector',
+    rows: 5,
+    placeholder: '0.12, -1.5, 3 …',
+    onchange,
+    read: (text) => ({ vector: numbers(text) }),
   });
 }
 
 /** The numbers in a text, with commas, spaces or line breaks between them. Throws an error that says which is none. */
 export function numbers(text) {
-  return text.replace(/^\[|\]$/g, '').split(/[\s,;]+/).filter(Boolean).map((part, place) => {
-    const value = Number(part);
-    if (!Number.isFinite(value)) throw new Error(`number ${place + 1}, "${part.slice(0, 20)}", is none; write 0.12, -1.5, 3`);
-    return value;
-  });
+  return text
+    .replace(/^\[|\]$/g, '')
+    .split(/[\s,;]+/)
+    .filter(Boolean)
+    .map((part, place) => {
+      const value = Number(part);
+      if (!Number.isFinite(value))
+        throw new Error(`number ${place + 1}, "${part.slice(0, 20)}", is none; write 0.12, -1.5, 3`);
+      return value;
+    });
 }
 
 function codeInput(onchange) {
   return written({
-    label: 'A code', rows: 2, placeholder: '9f3a5c0e11d2b784', onchange,
+    label: 'A code',
+    rows: 2,
+    placeholder: '9f3a5c0e11d2b784',
+    onchange,
     read: (text) => {
       if (!/^[0-9a-f]+$/i.test(text)) throw new Error('a code is written in the digits 0 to 9 and a to f');
       return { code: text.toLowerCase() };
@@ -186,7 +268,10 @@ function soundInput(onchange, signal) {
     onchange({ audio });
   }
   accepts(place, 'audio/', take, signal);
-  return put(place, heard,
+  return put(
+    place,
+    heard,
     h('div', { class: 'buttons' }, chooser('Choose a sound…', 'audio/wav,audio/flac,.wav,.flac', take)),
-    h('p', { class: 'hint' }, 'A WAV or FLAC file; it can also be dropped or pasted here.'));
+    h('p', { class: 'hint' }, 'A WAV or FLAC file; it can also be dropped or pasted here.'),
+  );
 }

@@ -19,17 +19,19 @@ export function contentOf(item) {
 export function dataUrl(base64) {
   const types = { iVBOR: 'image/png', '/9j/': 'image/jpeg', ZkxhQ: 'audio/flac' };
   let type = Object.entries(types).find(([start]) => base64.startsWith(start))?.[1];
-  if (!type && base64.startsWith('UklGR')) type = atob(base64.slice(0, 16)).endsWith('WEBP') ? 'image/webp' : 'audio/wav';
+  if (!type && base64.startsWith('UklGR'))
+    type = atob(base64.slice(0, 16)).endsWith('WEBP') ? 'image/webp' : 'audio/wav';
   return `data:${type ?? 'application/octet-stream'};base64,${base64}`;
 }
 
-/** An item to look at. item: an input or output of the API, or null where inputs are not kept. name: for screen readers. */
+/** An item to look at. item: an input or output of the API, or null where none is kept. name: for screen readers. */
 export function itemView(item, name, { whole = false } = {}) {
   const { kind, content } = contentOf(item);
   if (kind === 'image') return picture(content, name);
   if (kind === 'text') return snippet(content, whole);
   if (kind === 'vector') return curve(content, name);
-  if (kind === 'audio') return h('audio', { class: 'item sound', controls: true, src: dataUrl(content), 'aria-label': name });
+  if (kind === 'audio')
+    return h('audio', { class: 'item sound', controls: true, src: dataUrl(content), 'aria-label': name });
   if (kind === 'code') return h('code', { class: 'item nothing' }, content);
   return h('p', { class: 'item nothing' }, 'no input kept');
 }
@@ -51,19 +53,24 @@ function snippet(text, whole) {
 /** A vector as a curve around its zero. */
 export function curve(vector, name) {
   const most = Math.max(...vector.map(Math.abs), 1e-12);
-  const points = vector.map((value, at) =>
-    `${((at + 0.5) * 100 / vector.length).toFixed(2)},${(20 - (value * 19) / most).toFixed(2)}`);
+  const points = vector.map(
+    (value, at) => `${(((at + 0.5) * 100) / vector.length).toFixed(2)},${(20 - (value * 19) / most).toFixed(2)}`,
+  );
   const title = unique('curve');
-  return s('svg', { class: 'item curve', viewBox: '0 0 100 40', preserveAspectRatio: 'none', role: 'img', 'aria-labelledby': title },
+  return s(
+    'svg',
+    { class: 'item curve', viewBox: '0 0 100 40', preserveAspectRatio: 'none', role: 'img', 'aria-labelledby': title },
     s('title', { id: title }, `${name}: ${vector.length} numbers, the largest ${most.toPrecision(3)}`),
     s('line', { x1: 0, x2: 100, y1: 20, y2: 20 }),
-    s('polyline', { points: points.join(' ') }));
+    s('polyline', { points: points.join(' ') }),
+  );
 }
 
 /** A payload in a line: "label 7". */
 export function payloadLine(payload) {
   const parts = Object.entries(payload ?? {}).map(([name, value]) =>
-    h('span', {}, h('b', {}, name), ` ${shortened(typeof value === 'object' ? JSON.stringify(value) : String(value))}`));
+    h('span', {}, h('b', {}, name), ` ${shortened(typeof value === 'object' ? JSON.stringify(value) : String(value))}`),
+  );
   return parts.length ? h('p', { class: 'payload' }, parts) : null;
 }
 
@@ -73,7 +80,7 @@ function shortened(text) {
 
 const KEPT = 500;
 
-/** Fetches stored items with their inputs; what it fetched lately it does not fetch again. One for each visit of a part. */
+/** Fetches stored items with their inputs, none twice in a row of hundreds. One for each visit of a part. */
 export function shelf(api, signal) {
   const kept = new Map();
   return async (collection, id) => {
@@ -93,6 +100,8 @@ export function shelf(api, signal) {
 
 /** The first items of a collection, with their inputs. */
 export async function someItems(api, collection, limit, signal, cursor = null) {
-  const found = await api.get(path('collections', collection, 'items', { limit, cursor, include: 'input' }), { signal });
+  const found = await api.get(path('collections', collection, 'items', { limit, cursor, include: 'input' }), {
+    signal,
+  });
   return found.items;
 }

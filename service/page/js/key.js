@@ -12,15 +12,19 @@ export function askKey(why = 'Where the service asks for keys, enter yours here.
     document.getElementById('key-why').textContent = why;
     text.value = '';
     dialog.returnValue = 'cancel';
-    dialog.addEventListener('close', () => {
-      asked = null;
-      const given = text.value.trim();
-      const use = dialog.returnValue === 'use' && given !== '';
-      if (use) api.keep(given);
-      else if (dialog.returnValue === 'forget') api.forget();
-      mark();
-      resolve(use);
-    }, { once: true });
+    dialog.addEventListener(
+      'close',
+      () => {
+        asked = null;
+        const given = text.value.trim();
+        const use = dialog.returnValue === 'use' && given !== '';
+        if (use) api.keep(given);
+        else if (dialog.returnValue === 'forget') api.forget();
+        mark();
+        resolve(use);
+      },
+      { once: true },
+    );
     dialog.showModal();
     text.focus();
   });

@@ -5,7 +5,7 @@ import { h, put } from './dom.js';
 import { install } from './key.js';
 import { problemView } from './problem.js';
 
-// Each is a module in parts/ with a `title` and `async show(container, {api, signal, query})`, loaded when it is opened.
+// Each is a module in parts/ with a `title` and `async show(container, {api, signal, query})`, loaded when it opens.
 // `query` is what follows the `?` behind the part's name; `signal` is aborted when another part is opened.
 const PARTS = {
   search: 'Search',
@@ -28,8 +28,12 @@ async function open() {
   const { signal } = leaving;
   const { name, query } = wanted();
   document.title = `${PARTS[name]} · Hammingbird`;
-  put(nav, Object.entries(PARTS).map(([part, title]) =>
-    h('a', { href: `#/${part}`, 'aria-current': part === name ? 'page' : null }, title)));
+  put(
+    nav,
+    Object.entries(PARTS).map(([part, title]) =>
+      h('a', { href: `#/${part}`, 'aria-current': part === name ? 'page' : null }, title),
+    ),
+  );
   const place = h('section', { class: `part part-${name}`, 'aria-labelledby': 'part-title' });
   const title = h('h1', { id: 'part-title' }, PARTS[name]);
   put(main, title, place);
@@ -46,7 +50,8 @@ async function load(name) {
     return await import(`./parts/${name}.js`);
   } catch (error) {
     // A newer version of the page has other addresses for its files.
-    if (error instanceof TypeError) throw new Error('this part could not be loaded; the service may have been upgraded');
+    if (error instanceof TypeError)
+      throw new Error('this part could not be loaded; the service may have been upgraded');
     throw error;
   }
 }

@@ -3,7 +3,8 @@
 /** A source of normally distributed numbers. */
 export function normals(seed) {
   let state = seed >>> 0;
-  const uniform = () => { // mulberry32
+  const uniform = () => {
+    // mulberry32
     state = (state + 0x6d2b79f5) >>> 0;
     let t = state;
     t = Math.imul(t ^ (t >>> 15), t | 1);

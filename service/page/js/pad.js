@@ -13,13 +13,19 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
   const picture = h('canvas', { width, height });
   const mask = h('canvas', { width, height, class: 'mask' });
   const pen = h('span', { class: 'pen', 'aria-hidden': 'true' });
-  const element = h('div', {
-    class: `pad${width <= 64 ? ' pixels' : ''}`,
-    tabindex: 0,
-    role: 'application',
-    'aria-label': `${name}. Arrow keys move the pen, space lowers and lifts it.`,
-    style: { '--ratio': `${width} / ${height}` },
-  }, picture, mask, pen);
+  const element = h(
+    'div',
+    {
+      class: `pad${width <= 64 ? ' pixels' : ''}`,
+      tabindex: 0,
+      role: 'application',
+      'aria-label': `${name}. Arrow keys move the pen, space lowers and lifts it.`,
+      style: { '--ratio': `${width} / ${height}` },
+    },
+    picture,
+    mask,
+    pen,
+  );
   const tool = { on: 'picture', colour: '#fff', size: Math.max(1, Math.round(width / 9)) };
   const at = { x: width / 2, y: height / 2 };
   let down = false;
@@ -40,7 +46,8 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
     context.fillStyle = context.strokeStyle = tool.on === 'mask' ? MASKED : tool.colour;
     if (tool.size < 4) {
       const steps = Math.ceil(Math.max(Math.abs(to.x - at.x), Math.abs(to.y - at.y), 0.5) * 2);
-      for (let step = 0; step <= steps; step += 1) cell(context, at.x + ((to.x - at.x) * step) / steps, at.y + ((to.y - at.y) * step) / steps);
+      for (let step = 0; step <= steps; step += 1)
+        cell(context, at.x + ((to.x - at.x) * step) / steps, at.y + ((to.y - at.y) * step) / steps);
     } else {
       context.lineWidth = tool.size;
       context.lineCap = context.lineJoin = 'round';
@@ -66,7 +73,10 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
 
   function place(event) {
     const box = element.getBoundingClientRect();
-    return { x: ((event.clientX - box.left) * width) / box.width, y: ((event.clientY - box.top) * height) / box.height };
+    return {
+      x: ((event.clientX - box.left) * width) / box.width,
+      y: ((event.clientY - box.top) * height) / box.height,
+    };
   }
 
   element.addEventListener('pointerdown', (event) => {
@@ -150,7 +160,8 @@ export function pad({ width, height, name, background = '#000', ondraw }) {
     maskRows: () => {
       const { data } = mask.getContext('2d').getImageData(0, 0, width, height);
       const rows = Array.from({ length: height }, (_, y) =>
-        Array.from({ length: width }, (__, x) => (data[4 * (y * width + x) + 3] >= OPAQUE ? 1 : 0)));
+        Array.from({ length: width }, (__, x) => (data[4 * (y * width + x) + 3] >= OPAQUE ? 1 : 0)),
+      );
       return rows.some((row) => row.includes(1)) ? rows : null;
     },
   };
@@ -181,7 +192,16 @@ export function centred(canvas, background) {
   const context = made.getContext('2d');
   context.fillStyle = background;
   context.fillRect(0, 0, side, side);
-  context.drawImage(canvas, left, top, wide, high,
-    (side - wide * scale) / 2, (side - high * scale) / 2, wide * scale, high * scale);
+  context.drawImage(
+    canvas,
+    left,
+    top,
+    wide,
+    high,
+    (side - wide * scale) / 2,
+    (side - high * scale) / 2,
+    wide * scale,
+    high * scale,
+  );
   return made;
 }

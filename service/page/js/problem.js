@@ -13,16 +13,41 @@ export function problemView(error, again) {
   if (!known) console.error(error);
   const { status = 0, errors = [] } = error;
   const retry = again && (!known || status >= 429 || (status === 0 && error instanceof ApiError)) ? again : null;
-  return h('div', { class: 'problem', role: 'alert' },
-    h('strong', {}, known ? error.title ?? 'This cannot be done' : 'This page failed'),
-    h('p', {}, sentence(known ? error.detail ?? error.message : `${error.message}; reload the page, and report it if it happens again`)),
-    errors.length > 1 && h('ul', {}, errors.map((one) => h('li', {}, h('code', {}, one.pointer || '/'), ` ${one.detail}`))),
-    (retry || status === 401 || status === 403) && h('div', { class: 'buttons' },
-      retry && h('button', { type: 'button', onclick: retry }, 'Try again'),
-      (status === 401 || status === 403) && h('button', {
-        type: 'button',
-        onclick: async () => (await askKey(error.detail)) && again?.(),
-      }, 'Enter a key')));
+  return h(
+    'div',
+    { class: 'problem', role: 'alert' },
+    h('strong', {}, known ? (error.title ?? 'This cannot be done') : 'This page failed'),
+    h(
+      'p',
+      {},
+      sentence(
+        known
+          ? (error.detail ?? error.message)
+          : `${error.message}; reload the page, and report it if it happens again`,
+      ),
+    ),
+    errors.length > 1 &&
+      h(
+        'ul',
+        {},
+        errors.map((one) => h('li', {}, h('code', {}, one.pointer || '/'), ` ${one.detail}`)),
+      ),
+    (retry || status === 401 || status === 403) &&
+      h(
+        'div',
+        { class: 'buttons' },
+        retry && h('button', { type: 'button', onclick: retry }, 'Try again'),
+        (status === 401 || status === 403) &&
+          h(
+            'button',
+            {
+              type: 'button',
+              onclick: async () => (await askKey(error.detail)) && again?.(),
+            },
+            'Enter a key',
+          ),
+      ),
+  );
 }
 
 function sentence(text) {
@@ -30,10 +55,13 @@ function sentence(text) {
   return /[.!?]$/.test(start) ? start : `${start}.`;
 }
 
+const latest = new WeakMap();
+
 /** Shows in `place` that something is on its way, then what `work` resolves to, or what went wrong.
  *
- * An error stays where it happened; an abort leaves the place to whoever aborted. Resolves to whether it went well. */
+ * What is aborted leaves the place to whatever came after it. Resolves to whether it went well. */
 export async function showing(place, work, again) {
+  latest.set(place, work);
   place.setAttribute('aria-busy', 'true');
   try {
     const made = await work();
@@ -43,6 +71,6 @@ export async function showing(place, work, again) {
     if (error.name !== 'AbortError') put(place, problemView(error, again));
     return false;
   } finally {
-    place.removeAttribute('aria-busy');
+    if (latest.get(place) === work) place.removeAttribute('aria-busy');
   }
 }

@@ -7,10 +7,11 @@ import { showing } from './problem.js';
 
 const AT_ONCE = 8;
 
-/** Every collection with what its model takes: `{name, bits, items, model, kind}`; kind `code` where there is no model. */
+/** Every collection with what its model takes: `{name, bits, items, model, kind}`; kind `code` where it has none. */
 export async function collectionsWithKinds(api, signal) {
   const [{ collections }, { models }] = await Promise.all([
-    api.get(path('collections'), { signal }), api.get(path('models'), { signal }),
+    api.get(path('collections'), { signal }),
+    api.get(path('models'), { signal }),
   ]);
   const kinds = new Map(models.map((model) => [model.fingerprint, model.input.kind]));
   return {
@@ -21,8 +22,12 @@ export async function collectionsWithKinds(api, signal) {
 
 /** The collection to begin with: the one asked for, else the demo's digits, else the first that holds something. */
 export function firstOf(collections, wanted) {
-  return collections.find((one) => one.name === wanted) ?? collections.find((one) => one.name === 'digits')
-    ?? collections.find((one) => one.items > 0) ?? collections[0];
+  return (
+    collections.find((one) => one.name === wanted) ??
+    collections.find((one) => one.name === 'digits') ??
+    collections.find((one) => one.items > 0) ??
+    collections[0]
+  );
 }
 
 /** A strip of stored items to choose one of, page by page. choose: given the item; the first is chosen at once. */
@@ -31,25 +36,49 @@ export async function storedStrip(api, collection, { choose, signal, label, at =
   let after = null;
 
   function mark(button) {
-    for (const one of list.querySelectorAll('button')) one.setAttribute('aria-pressed', String(one === button));
+    for (const one of list.querySelectorAll('.choose')) one.setAttribute('aria-pressed', String(one === button));
   }
 
   async function next() {
     const items = await someItems(api, collection, AT_ONCE, signal, after);
     after = items.length === AT_ONCE ? items.at(-1).id : null;
-    put(list, items.map((item) => {
-      const button = h('button', {
-        type: 'button', class: 'choose', 'aria-pressed': 'false', title: item.id, 'data-id': item.id,
-        onclick: () => { mark(button); choose(item); },
-      }, itemView(item.input ?? { code: item.code }, `item ${item.id}`));
-      return button;
-    }), more);
+    put(
+      list,
+      items.map((item) => {
+        const button = h(
+          'button',
+          {
+            type: 'button',
+            class: 'choose',
+            'aria-pressed': 'false',
+            title: item.id,
+            'data-id': item.id,
+            onclick: () => {
+              mark(button);
+              choose(item);
+            },
+          },
+          itemView(item.input ?? { code: item.code }, `item ${item.id}`),
+        );
+        return button;
+      }),
+      more,
+    );
     return items;
   }
 
-  const more = h('button', {
-    type: 'button', class: 'quiet more', onclick: () => showing(list, async () => { await next(); }),
-  }, 'others');
+  const more = h(
+    'button',
+    {
+      type: 'button',
+      class: 'quiet more',
+      onclick: () =>
+        showing(list, async () => {
+          await next();
+        }),
+    },
+    'others',
+  );
   const items = await next();
   if (items.length) {
     const place = Math.min(at, items.length - 1);

@@ -11,10 +11,14 @@ export function referenceOf(model) {
 export function modelField(able, chosen, onchange) {
   const of = new Map(able.map((model) => [referenceOf(model), model]));
   const hint = h('span', {}, familyOf(chosen));
-  return field('Model', select([...of.keys()], referenceOf(chosen), (reference) => {
-    hint.textContent = familyOf(of.get(reference));
-    onchange(of.get(reference));
-  }), hint);
+  return field(
+    'Model',
+    select([...of.keys()], referenceOf(chosen), (reference) => {
+      hint.textContent = familyOf(of.get(reference));
+      onchange(of.get(reference));
+    }),
+    hint,
+  );
 }
 
 function familyOf({ family, bits, input }) {
@@ -34,6 +38,11 @@ export function isOf(model, collection) {
 
 /** What is said where no model can do it. */
 export function nobody(what, family) {
-  return h('p', { class: 'empty' }, `No model here can ${what}. Train one of a family that does, such as `,
-    h('code', {}, family), ', and it appears here.');
+  return h(
+    'p',
+    { class: 'empty' },
+    `No model here can ${what}. Train one of a family that does, such as `,
+    h('code', {}, family),
+    ', and it appears here.',
+  );
 }

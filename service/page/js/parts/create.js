@@ -9,14 +9,19 @@ import { collectionsWithKinds } from '../stored.js';
 
 export const title = 'Create';
 
-const LEAD = 'A model that turns items into codes and codes back into items can also make new ones: '
-  + 'by chance, between two that are stored, or by changing a code bit by bit.';
+const LEAD =
+  'A model that turns items into codes and codes back into items can also make new ones: ' +
+  'by chance, between two that are stored, or by changing a code bit by bit.';
 
 export async function show(container, { api, signal }) {
   const { collections, models } = await collectionsWithKinds(api, signal);
   const shared = { api, signal, collections, models, fetched: shelf(api, signal) };
   put(container, h('p', { class: 'lead' }, LEAD));
-  for (const [section, capability] of [[flipSection, 'decode'], [sampleSection, 'sample'], [walkSection, 'interpolate']]) {
+  for (const [section, capability] of [
+    [flipSection, 'decode'],
+    [sampleSection, 'sample'],
+    [walkSection, 'interpolate'],
+  ]) {
     const able = models.filter((model) => model.capabilities.includes(capability));
     const place = h('section', { class: 'creation' });
     container.append(place);

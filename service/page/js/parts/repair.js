@@ -12,16 +12,26 @@ import { collectionsWithKinds, storedStrip } from '../stored.js';
 export const title = 'Repair';
 
 const NEAREST = 6;
-const LEAD = 'A model that has seen many items knows what they usually look like. Draw over one, make it noisy or mask a '
-  + 'part of it: the model gives back what was probably there, and a search finds again what the damage had hidden.';
+const LEAD =
+  'A model that has seen many items knows what they usually look like. Draw over one, make it noisy or mask a ' +
+  'part of it: the model gives back what was probably there, and a search finds again what the damage had hidden.';
 
 export async function show(container, { api, signal }) {
   const { collections, models } = await collectionsWithKinds(api, signal);
-  const able = models.filter(({ capabilities }) => capabilities.includes('denoise') || capabilities.includes('inpaint'));
+  const able = models.filter(
+    ({ capabilities }) => capabilities.includes('denoise') || capabilities.includes('inpaint'),
+  );
   put(container, h('p', { class: 'lead' }, LEAD));
   if (able.length === 0) {
-    container.append(h('p', { class: 'empty' }, 'No model here repairs items. Train one of a family that does, such as ',
-      h('code', {}, 'denoising-autoencoder'), '.'));
+    container.append(
+      h(
+        'p',
+        { class: 'empty' },
+        'No model here repairs items. Train one of a family that does, such as ',
+        h('code', {}, 'denoising-autoencoder'),
+        '.',
+      ),
+    );
     return;
   }
   const usable = (model) => collections.find((one) => one.kind === model.input.kind && one.items > 0);
@@ -56,18 +66,22 @@ async function openModel(place, { api, signal: leaving }, all, model) {
     asking.abort();
     asking = new AbortController();
     const now = AbortSignal.any([signal, asking.signal]);
-    await showing(output, async () => {
-      const [input, mask] = [editor.input(), editor.mask()];
-      const way = mask === null ? 'denoise' : 'inpaint';
-      if (!model.capabilities.includes(way)) throw new Refused(cannot(reference, way));
-      const request = { model: reference, input, steps: state.steps };
-      if (mask !== null) request.mask = mask;
-      if (state.collection) request.search = { collection: state.collection.name, k: NEAREST };
-      const reply = await api.post(path('denoise'), request, { signal: now });
-      tell(mask === null ? 'denoised' : 'filled in');
-      searchBoth(input, reply, now);
-      return resultView(state.original, input, reply, mask !== null);
-    }, repair);
+    await showing(
+      output,
+      async () => {
+        const [input, mask] = [editor.input(), editor.mask()];
+        const way = mask === null ? 'denoise' : 'inpaint';
+        if (!model.capabilities.includes(way)) throw new Refused(cannot(reference, way));
+        const request = { model: reference, input, steps: state.steps };
+        if (mask !== null) request.mask = mask;
+        if (state.collection) request.search = { collection: state.collection.name, k: NEAREST };
+        const reply = await api.post(path('denoise'), request, { signal: now });
+        tell(mask === null ? 'denoised' : 'filled in');
+        searchBoth(input, reply, now);
+        return resultView(state.original, input, reply, mask !== null);
+      },
+      repair,
+    );
   }
 
   async function searchBoth(input, reply, now) {
@@ -76,33 +90,96 @@ async function openModel(place, { api, signal: leaving }, all, model) {
     await showing(found, async () => {
       const { hits } = await api.post(path('search'), { collection: name, query: input, k: NEAREST }, { signal: now });
       const marks = new Map(state.original.id ? [[state.original.id, 'the original']] : []);
-      const row = (text, some) => [h('h3', {}, text), hitCards(some, { of: (id) => fetched(name, id), marks, small: true })];
-      return h('section', { 'aria-labelledby': 'found-title' }, h('h2', { id: 'found-title' }, `Searching ${name} with either`),
-        row('The damaged one finds', hits), row('The repaired one finds', reply.hits));
+      const row = (text, some) => [
+        h('h3', {}, text),
+        hitCards(some, { of: (id) => fetched(name, id), marks, small: true }),
+      ];
+      return h(
+        'section',
+        { 'aria-labelledby': 'found-title' },
+        h('h2', { id: 'found-title' }, `Searching ${name} with either`),
+        row('The damaged one finds', hits),
+        row('The repaired one finds', reply.hits),
+      );
     });
   }
 
-  put(place,
-    h('form', { class: 'query', onsubmit: (event) => event.preventDefault() },
-      field('Model', select(all.able.map((one) => [`${one.name}:${one.version}`, `${one.name}:${one.version}`]), reference, (chosen) => {
-        closing.abort();
-        openModel(place, { api, signal: leaving }, all, all.able.find((one) => `${one.name}:${one.version}` === chosen));
-      }), `${model.family}, for ${KINDS[kind]}; it can ${['denoise', 'inpaint'].filter((one) => model.capabilities.includes(one)).join(' and ')}`),
-      fitting.length > 1 && field('Items of', select(fitting.map((one) => one.name), state.collection.name, (chosen) => {
-        state.collection = fitting.find((one) => one.name === chosen);
-        offer();
-      })),
-      h('h2', {}, 'An item'), strip,
-      kind === 'image' && h('div', { class: 'buttons' }, chooser('Your own picture…', 'image/png,image/jpeg,image/webp',
-        async (file) => begin({ id: null, input: { image: await bytes64(file) } }))),
-      field('Rounds', h('input', {
-        type: 'number', min: 1, max: 100, value: 1,
-        onchange: ({ target }) => { state.steps = target.valueAsNumber || 1; repair(); },
-      }), 'the model may look at its own result again')),
-    h('div', { class: 'answer' },
-      h('div', { class: 'bench' }, h('section', { 'aria-labelledby': 'damage-title' },
-        h('h2', { id: 'damage-title' }, 'Damage it'), editor.element), output),
-      found));
+  put(
+    place,
+    h(
+      'form',
+      { class: 'query', onsubmit: (event) => event.preventDefault() },
+      field(
+        'Model',
+        select(
+          all.able.map((one) => [`${one.name}:${one.version}`, `${one.name}:${one.version}`]),
+          reference,
+          (chosen) => {
+            closing.abort();
+            openModel(
+              place,
+              { api, signal: leaving },
+              all,
+              all.able.find((one) => `${one.name}:${one.version}` === chosen),
+            );
+          },
+        ),
+        `${model.family}, for ${KINDS[kind]}; it can ${abilities(model)}`,
+      ),
+      fitting.length > 1 &&
+        field(
+          'Items of',
+          select(
+            fitting.map((one) => one.name),
+            state.collection.name,
+            (chosen) => {
+              state.collection = fitting.find((one) => one.name === chosen);
+              offer();
+            },
+          ),
+        ),
+      h('h2', {}, 'An item'),
+      strip,
+      kind === 'image' &&
+        h(
+          'div',
+          { class: 'buttons' },
+          chooser('Your own picture…', 'image/png,image/jpeg,image/webp', async (file) =>
+            begin({ id: null, input: { image: await bytes64(file) } }),
+          ),
+        ),
+      field(
+        'Rounds',
+        h('input', {
+          type: 'number',
+          min: 1,
+          max: 100,
+          value: 1,
+          onchange: ({ target }) => {
+            state.steps = target.valueAsNumber || 1;
+            repair();
+          },
+        }),
+        'the model may look at its own result again',
+      ),
+    ),
+    h(
+      'div',
+      { class: 'answer' },
+      h(
+        'div',
+        { class: 'bench' },
+        h(
+          'section',
+          { 'aria-labelledby': 'damage-title' },
+          h('h2', { id: 'damage-title' }, 'Damage it'),
+          editor.element,
+        ),
+        output,
+      ),
+      found,
+    ),
+  );
 
   async function offer() {
     await showing(strip, async () => {
@@ -110,12 +187,19 @@ async function openModel(place, { api, signal: leaving }, all, model) {
         return h('p', { class: 'empty' }, `No collection holds ${KINDS[kind]}; give one of your own.`);
       }
       const made = await storedStrip(api, state.collection.name, {
-        signal, label: 'Stored items', at: 7, choose: (item) => begin(item).catch((error) => put(output, problemView(error))),
+        signal,
+        label: 'Stored items',
+        at: 7,
+        choose: (item) => begin(item).catch((error) => put(output, problemView(error))),
       });
       return made.element;
     });
   }
   await offer();
+}
+
+function abilities({ capabilities }) {
+  return ['denoise', 'inpaint'].filter((one) => capabilities.includes(one)).join(' and ');
 }
 
 const KINDS = { image: 'pictures', text: 'texts', vector: 'vectors', audio: 'sounds' };
@@ -128,10 +212,21 @@ function cannot(reference, way) {
 
 function resultView(original, damaged, reply, masked) {
   const figure = (item, text) => h('figure', {}, itemView(item, text, { whole: true }), h('figcaption', {}, text));
-  return h('section', { 'aria-labelledby': 'repair-title' },
+  return h(
+    'section',
+    { 'aria-labelledby': 'repair-title' },
     h('h2', { id: 'repair-title' }, masked ? 'Filled in' : 'Denoised'),
     figure(reply.output, 'the model’s repair'),
-    h('div', { class: 'compared' }, figure(original.input, 'the original'),
-      h('p', { class: 'hint' }, 'How far the model finds each from the usual (mean squared): '
-        + `${number(reply.error_before, 4)} damaged, ${number(reply.error_after, 4)} repaired.`)));
+    h(
+      'div',
+      { class: 'compared' },
+      figure(original.input, 'the original'),
+      h(
+        'p',
+        { class: 'hint' },
+        'How far the model finds each from the usual (mean squared): ' +
+          `${number(reply.error_before, 4)} damaged, ${number(reply.error_after, 4)} repaired.`,
+      ),
+    ),
+  );
 }
