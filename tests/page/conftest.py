@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 from browsing import tab
-from service.cli.items import ingest_dataset
 from support import part_of, server, vectors
 
 from models.data import Dataset, load
+from service.cli.ingest import ingest_dataset
 from service.engine import Engine
 from service.settings import Settings
 from service.training import Training, train

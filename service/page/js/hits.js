@@ -2,7 +2,7 @@
 
 import { bitPicture } from './bits.js';
 import { count, h, number } from './dom.js';
-import { itemView, payloadLine } from './items.js';
+import { choosable, contentOf, itemView, payloadLine } from './items.js';
 
 /** Cards of hits: what was stored, how far it is, and which bits differ.
  *
@@ -15,7 +15,11 @@ export function hitCards(hits, { code, of, choose = null, marks = new Map(), sma
     hits.map((hit) => {
       const place = h('div', { class: 'shown' });
       of(hit.id).then(
-        (item) => place.append(itemView(item.input ?? (item.code ? { code: item.code } : null), name(hit))),
+        ({ input, code: own }) => {
+          const view = itemView(input ?? { code: own }, name(hit));
+          const chosen = choose && { title: 'Search with this one', onclick: () => choose(hit.id) };
+          place.append(chosen ? choosable(view, contentOf(input).kind, chosen) : view);
+        },
         (error) => error.name !== 'AbortError' && place.append(h('p', { class: 'fault' }, error.message)),
       );
       const mark = marks.get(hit.id);
@@ -28,13 +32,7 @@ export function hitCards(hits, { code, of, choose = null, marks = new Map(), sma
       return h(
         'li',
         { class: `hit${mark ? ` ${mark}` : ''}`, 'data-id': hit.id, 'data-distance': hit.distance },
-        choose
-          ? h(
-              'button',
-              { type: 'button', class: 'choose', title: 'Search with this one', onclick: () => choose(hit.id) },
-              place,
-            )
-          : place,
+        place,
         h('div', { class: 'near' }, distance, hit.code && !small && bitPicture(hit.code, { against: code })),
         h(
           'div',

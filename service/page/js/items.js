@@ -2,6 +2,7 @@
 
 import { path } from './api.js';
 import { h, s, unique } from './dom.js';
+import { soundView } from './sound.js';
 
 const SNIPPET = 280;
 const SMALL = 64;
@@ -30,10 +31,16 @@ export function itemView(item, name, { whole = false } = {}) {
   if (kind === 'image') return picture(content, name);
   if (kind === 'text') return snippet(content, whole);
   if (kind === 'vector') return curve(content, name);
-  if (kind === 'audio')
-    return h('audio', { class: 'item sound', controls: true, src: dataUrl(content), 'aria-label': name });
+  if (kind === 'audio') return soundView(dataUrl(content), name);
   if (kind === 'code') return h('code', { class: 'item nothing' }, content);
   return h('p', { class: 'item nothing' }, 'no input kept');
+}
+
+/** An item, or the `place` that will show it, as a button. A sound has a button of its own, so this one is below it. */
+export function choosable(place, kind, attributes) {
+  const given = { type: 'button', class: 'choose', ...attributes };
+  if (kind !== 'audio') return h('button', given, place);
+  return h('div', {}, place, h('button', { ...given, class: 'choose below' }, attributes.title));
 }
 
 function picture(base64, name) {

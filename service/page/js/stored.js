@@ -2,10 +2,11 @@
 
 import { path } from './api.js';
 import { h, put } from './dom.js';
-import { itemView, someItems } from './items.js';
+import { choosable, contentOf, itemView, someItems } from './items.js';
 import { showing } from './problem.js';
 
-const AT_ONCE = 8;
+const AT_ONCE = { text: 3, audio: 6 };
+const PICTURES_AT_ONCE = 8;
 
 /** Every collection with what its model takes: `{name, bits, items, model, kind}`; kind `code` where it has none. */
 export async function collectionsWithKinds(api, signal) {
@@ -30,9 +31,12 @@ export function firstOf(collections, wanted) {
   );
 }
 
-/** A strip of stored items to choose one of, page by page. choose: given the item; the first is chosen at once. */
+/** A strip of items stored in `collection` to choose one of, page by page.
+ *
+ * choose: given the item; the one at the place `at` is chosen at once. */
 export async function storedStrip(api, collection, { choose, signal, label, at = 0 }) {
   const list = h('div', { class: 'strip', role: 'group', 'aria-label': label });
+  const limit = AT_ONCE[collection.kind] ?? PICTURES_AT_ONCE;
   let after = null;
 
   function mark(button) {
@@ -40,27 +44,21 @@ export async function storedStrip(api, collection, { choose, signal, label, at =
   }
 
   async function next() {
-    const items = await someItems(api, collection, AT_ONCE, signal, after);
-    after = items.length === AT_ONCE ? items.at(-1).id : null;
+    const items = await someItems(api, collection.name, limit, signal, after);
+    after = items.length === limit ? items.at(-1).id : null;
     put(
       list,
       items.map((item) => {
-        const button = h(
-          'button',
-          {
-            type: 'button',
-            class: 'choose',
-            'aria-pressed': 'false',
-            title: item.id,
-            'data-id': item.id,
-            onclick: () => {
-              mark(button);
-              choose(item);
-            },
+        const view = itemView(item.input ?? { code: item.code }, `item ${item.id}`);
+        return choosable(view, contentOf(item.input).kind, {
+          'aria-pressed': 'false',
+          title: item.id,
+          'data-id': item.id,
+          onclick: ({ currentTarget }) => {
+            mark(currentTarget);
+            choose(item);
           },
-          itemView(item.input ?? { code: item.code }, `item ${item.id}`),
-        );
-        return button;
+        });
       }),
       more,
     );
@@ -82,7 +80,7 @@ export async function storedStrip(api, collection, { choose, signal, label, at =
   const items = await next();
   if (items.length) {
     const place = Math.min(at, items.length - 1);
-    mark(list.children[place]);
+    mark(list.querySelectorAll('.choose')[place]);
     choose(items[place]);
   }
   return { element: list, unmark: () => mark(null), empty: items.length === 0 };

@@ -117,7 +117,7 @@ export function flipSection(place, { api, signal, able, collections, fetched }) 
 
   async function offer() {
     await showing(strip, async () => {
-      const offered = await storedStrip(api, pair.collection.name, {
+      const offered = await storedStrip(api, pair.collection, {
         signal,
         at: 0,
         label: 'Stored items',

@@ -80,7 +80,7 @@ export function walkSection(place, { api, signal, able, collections }) {
         ['b', 3, 'To'],
       ].map(([end, at, label]) =>
         showing(ends[end], async () => {
-          const strip = await storedStrip(api, state.collection.name, {
+          const strip = await storedStrip(api, state.collection, {
             signal,
             at,
             label,

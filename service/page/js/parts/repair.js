@@ -186,7 +186,7 @@ async function openModel(place, { api, signal: leaving }, all, model) {
       if (!state.collection) {
         return h('p', { class: 'empty' }, `No collection holds ${KINDS[kind]}; give one of your own.`);
       }
-      const made = await storedStrip(api, state.collection.name, {
+      const made = await storedStrip(api, state.collection, {
         signal,
         label: 'Stored items',
         at: 7,
@@ -198,8 +198,9 @@ async function openModel(place, { api, signal: leaving }, all, model) {
   await offer();
 }
 
-function abilities({ capabilities }) {
-  return ['denoise', 'inpaint'].filter((one) => capabilities.includes(one)).join(' and ');
+function abilities({ capabilities, input }) {
+  const ways = input.kind === 'text' ? ['denoise'] : ['denoise', 'inpaint']; // a text has no mask
+  return ways.filter((one) => capabilities.includes(one)).join(' and ');
 }
 
 const KINDS = { image: 'pictures', text: 'texts', vector: 'vectors', audio: 'sounds' };

@@ -199,7 +199,7 @@ async function openCollection(place, { api, signal: leaving, query }, collection
     answer,
   );
   await showing(strip, async () => {
-    const made = await storedStrip(api, collection.name, {
+    const made = await storedStrip(api, collection, {
       signal,
       label: 'Stored items',
       at: 0,
