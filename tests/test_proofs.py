@@ -91,13 +91,13 @@ def test_the_command_prints_what_was_found_over_seeds(monkeypatch: pytest.Monkey
 def test_what_the_command_refuses() -> None:
     for arguments, why in (
         (["--suite", "families", "--only", "nothing-like-it"], "there is no proof"),
-        (["--suite", "nothing-like-it"], "there is no suite"),
         (["--suite", "families", "--data", "digits", "--data", "lines"], "one set of images"),
         (["--suite", "sheets", "--data", "spiral"], "images or sounds"),
     ):
         result = invoke("evaluate", *arguments)
         assert result.exit_code == 1
         assert why in result.stderr, arguments
+    assert invoke("evaluate", "--suite", "nothing-like-it").exit_code == 2
 
 
 def test_sources_are_told_apart_by_their_kind() -> None:
