@@ -34,7 +34,8 @@ Terms = Mapping[str, Tensor]
 class Batch:
     """What a step of training sees: items `(B, *input.shape)` and what a family asks for besides.
 
-    neighbour: one of the nearest items to each. views: two augmented versions of each, changed independently.
+    neighbour: one of the nearest items to each. views: two augmented versions of each, changed independently; for the
+    share `Model.kindred` of the items the second is a version of the neighbour.
     labels: the number of each item's label, or of the group that pairs put it in, `(B,)`, -1 where it has none; only
     where the user wants them used. apart: rows `(m, 2)` that are known not to belong together. pool: `(C,
     *input.shape)`, items among which each of x may find its nearest, and own: `(B,)`, the place there of each of x
@@ -137,6 +138,11 @@ class Model(nn.Module, ABC):
         """How many nearest items in input space `Batch.neighbour` is drawn from; 0 where the loss needs none."""
         return 0
 
+    @property
+    def agreeing(self) -> bool:
+        """Whether only those neighbours count that have the item among theirs."""
+        return False
+
     def batch_for(self, items: int) -> int:
         """How many of `items` a step takes where the user does not say."""
         return self.batch_size
@@ -154,6 +160,11 @@ class Model(nn.Module, ABC):
     def views(self) -> bool:
         """Whether the loss needs `Batch.views`."""
         return False
+
+    @property
+    def kindred(self) -> float:
+        """For which share of the items the second of `Batch.views` is a view of a neighbour."""
+        return 0.0
 
     @property
     def stages(self) -> Sequence[Stage]:
@@ -182,6 +193,9 @@ class Model(nn.Module, ABC):
 
     def prepare(self, rows: Rows) -> None:
         """Called once with the training rows before the first step."""
+
+    def finish(self) -> None:
+        """Called once after the last step: lets go of what served training alone."""
 
     def fit_hash(self, rows: Rows) -> None:
         """Fit what turns latents into bits; called before each evaluation, with the training rows."""

@@ -43,8 +43,7 @@ class Batches:
 
     def _neighbours(self, rows: Rows) -> NDArray[np.int64]:
         model = self._model
-        if model.likeness(rows.take(np.arange(1)).to(model.device)) is None:
-            return neighbours.table(rows, model.neighbours, self._order)
+        by_features = model.likeness(rows.take(np.arange(1)).to(model.device)) is not None
 
         def features(places: NDArray[np.int64]) -> NDArray[np.float32]:
             found = model.likeness(rows.take(places).to(model.device))
@@ -52,7 +51,9 @@ class Batches:
             out: NDArray[np.float32] = found.cpu().numpy()
             return out
 
-        return neighbours.mutual(features, len(rows), model.neighbours, self._order)
+        return neighbours.table(
+            rows, model.neighbours, self._order, features=features if by_features else None, mutual=model.agreeing
+        )
 
     def __len__(self) -> int:
         return self._count
@@ -69,8 +70,12 @@ class Batches:
             places = np.concatenate([places, added])
             labels = torch.from_numpy(self._known.groups[places])
         if self._near is not None:
-            near = rows.take(self._near[places, self._order.integers(self._near.shape[1], size=len(places))])
+            beside = self._near[places, self._order.integers(self._near.shape[1], size=len(places))]
+            near = rows.take(beside)
         views = rows.views(places) if self._model.views else None
+        if views is not None and self._near is not None and self._model.kindred:
+            kindred = np.flatnonzero(self._order.random(len(places)) < self._model.kindred)
+            views[1][torch.from_numpy(kindred)] = rows.views(beside[kindred])[0]
         pool, own = self._pool(places) if self._model.pool else (None, None)
         return Batch(rows.take(places), near, views, labels, apart, pool, own)
 

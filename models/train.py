@@ -133,6 +133,7 @@ class Trainer:
             known = known.subset(validation.places)
         if model.roles:
             yield from self._epochs(rows, validation, known, order, started)
+            model.finish()
         else:
             with torch.no_grad():
                 model.fit_hash(rows)

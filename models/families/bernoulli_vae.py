@@ -80,6 +80,10 @@ class BernoulliVae(Model):
         return self.hashing.views
 
     @property
+    def kindred(self) -> float:
+        return self.hashing.kindred
+
+    @property
     def learning_rate(self) -> float:
         return 4e-3 if self._words else 1e-3
 

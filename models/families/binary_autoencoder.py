@@ -9,7 +9,8 @@ that search will see. What makes the codes retrieve better than the input they a
   of the batch (`objectives.contrast`; with neighbours in place of views as NNCLR: Dwibedi et al., ICCV 2021).
 
 Of a text only half of the words are seen in training: all of them are decoded from that half's code, which must also
-tell the other half and a neighbour from other texts. What halves share is their topic, not their wording.
+tell the other half, or a half of a neighbour, from other texts. What halves share is their topic, not their wording. A
+wide code is learned beside from the same hidden layer and let go after training (`parts.beside`).
 
 Vectors are mostly embeddings, which say what they mean by how far they are from each other: their codes are to rank as
 their distances do (`objectives.ranking`), from the start of the best linear hash (`parts.started`), and real logits
@@ -28,8 +29,9 @@ The last epoch is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -40,43 +42,27 @@ from torch.nn import functional
 from ..base import Batch, Model, Terms
 from ..errors import InvalidParams
 from ..inputs import InputSpec, Rows, TextInput
-from ..objectives.hashing import Hashing, HashingParams, Recipe, weighed
+from ..objectives import recipes
+from ..objectives.hashing import Hashing, HashingParams, WeighedTerms, weighed
 from ..objectives.neighbourhood import paired
 from ..objectives.ranking import Ranking
+from ..parts.beside import WideCode
+from ..parts.components import Components
 from ..parts.convolution import is_picture
 from ..parts.dictionary import PICTURES as DICTIONARY_PICTURES
 from ..parts.dictionary import DictionaryEncoder, PatchDictionary
-from ..parts.layers import dense, reconstruction_loss
+from ..parts.layers import dense, item_losses
 from ..parts.pictures import SMALLEST_SIDE, PictureViews, StridedEncoder
 from ..parts.started import Started
 from ..parts.words import WordLinear
 
-_HIDDEN = 384
-_NEIGHBOURS = Recipe(neighbours=10, pairing=0.5, contrast=0.3)
-"""Digits at 64 bits: precision@10 .953 at a sharpness of 1, .970 at 3."""
-_TEXT = Recipe(neighbours=10, contrast=0.3, views=0.3, denoise=True)
-"""20 Newsgroups bydate, 32 bits, P@100 after 20 passes, one seed, in a prototype: the contrast of halves alone .395 (of
-spans .419, of views that drop words independently .384), decoding from halves alone .490, both .500, with neighbours
-.513. Contrasts as heavy as here overtake that later: .571 after 60 passes where a view of a neighbour took the place of
-every second half, .543 after 65 as it stands here (at weights of 1 it was behind by .007 after 20). Neighbours looked
-for anew among the codes every 10 passes lost: .550 after 50. AG News, prototype: .738 after 30."""
-RECIPES: Mapping[str, Recipe] = {**dict.fromkeys(("image", "vector", "audio"), _NEIGHBOURS), "text": _TEXT}
-"""By the kind of input."""
-PICTURES = Recipe(estimator="continued", sharpness=2.0, neighbours=10, pairing=0.5, contrast=10.0, temperature=0.2)
-"""Of images with room for crops. Fashion-MNIST, 32 bits, 800 steps, mAP@1000: .72 with drawn bits of a sharpness of 3
-at a temperature of .3, .70 at a sharpness of 1.5, .73 at a temperature of .2; continued bits and mild crops .77, and
-.75 without neighbours. Reconstruction weighs a tenth of the contrast."""
-RANKED = Recipe(neighbours=50)
-"""Of vectors: what is near goes into the pool, and between an item and what is near it lie others to be ranked for."""
+_HIDDEN, _WORDS_HIDDEN = 384, 512
 _POOL = 2048
 """Items that each is ranked against, half of them near some of the batch: enough for a thousand to be hard to tell."""
 _RANKING_STEPS, _RANKING_EPOCHS, _RANKING_RATE = 600, 5, 3e-3
 """At 1e-3 LSA vectors of texts come to a recall of .703 in 400 steps, at 3e-3 to .750, and word vectors to the same."""
 _BESIDE_LABELS = 0.1
-
-PHOTOGRAPHS = replace(PICTURES, neighbours=20, pairing=0.7)
-"""Of colour images, neighbours by dictionary features where they agree to be each other's. CIFAR, 5,000 images, 64
-bits, 300 steps on cached views, mAP@1000: .260 without neighbours, .273 with half of ten, .284 so."""
+_WIDE = 256
 
 
 class BinaryAutoencoderParams(HashingParams):
@@ -93,6 +79,9 @@ class BinaryAutoencoderParams(HashingParams):
     )
     ranking: float | None = Field(
         None, ge=0, le=100, description="weight of ranking other items as distances do; 1 for what begins so, else 0"
+    )
+    wide: int = Field(
+        _WIDE, ge=0, le=4096, description="of texts, bits of a second code that is learned beside in training; 0: none"
     )
 
 
@@ -116,9 +105,11 @@ class BinaryAutoencoder(Model):
                 f"convolutions want pictures of {SMALLEST_SIDE} x {SMALLEST_SIDE} or more; the input is of kind "
                 f"{input.kind!r} and shape {tuple(input.shape)}. Leave encoder out"
             )
+        self._components = Components()
         self._views = PictureViews() if _has_room(input) and params.encoder != "dense" else None
         # Texts by their embeddings are looked for by what they are about: AG News, 32 bits, P@100 .804, ranked .727.
-        started, hidden = input.kind == input.form == "vector" and params.encoder is None, params.hidden or _HIDDEN
+        started = input.kind == input.form == "vector" and params.encoder is None
+        hidden = params.hidden or (_WORDS_HIDDEN if self._words else _HIDDEN)
         self._ranking = float(started) if params.ranking is None else params.ranking
         if started:
             self.encoder: nn.Module = Started(input.size, bits, params.hidden)
@@ -139,18 +130,19 @@ class BinaryAutoencoder(Model):
         # Words are decoded by one linear layer, which gives every bit its words (NASH: Shen et al., ACL 2018).
         self.decoder = dense([bits, input.size] if self._words or started else [bits, hidden, input.size])
         self.register_buffer("variance", torch.ones(()))
-        recipe = RANKED if started else RECIPES[input.form]
+        recipe = recipes.RANKED if started else recipes.TEXT if self._words else recipes.NEIGHBOURS
         if self._views is not None:
-            recipe = PICTURES if self._dictionary is None else PHOTOGRAPHS
+            recipe = recipes.PICTURES if self._dictionary is None else recipes.PHOTOGRAPHS
         self.hashing = Hashing(params.over(recipe))
         if isinstance(input, TextInput):
             input.spans = self.hashing.recipe.spans
         if self._words:
-            self.steps = 1300
+            self.steps = 1100
         # Neighbours in input space are no judge of what was learned beyond them. To the last epoch precision by topic
         # never fell by more than .002 (20 Newsgroups, AG News, Python's docs), and digits gain (64 bits: .969 to .977).
         self.chosen_by = "retrieval" if started else "last"
         self.ranking = Ranking(bits) if self._ranking else None
+        self.wide: WideCode | None = None
 
     @classmethod
     def as_saved(cls, params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -168,9 +160,16 @@ class BinaryAutoencoder(Model):
     def _dictionary(self) -> PatchDictionary | None:
         return self.encoder.dictionary if isinstance(self.encoder, DictionaryEncoder) else None
 
+    @property
+    def agreeing(self) -> bool:
+        return self._words or self._views is not None
+
     @torch.no_grad()
     def likeness(self, x: Tensor) -> Tensor | None:
-        return None if self._dictionary is None else functional.normalize(self._dictionary(x), dim=1)
+        if self._views is None:
+            return None
+        features = self._components(x) if self._dictionary is None else self._dictionary(x)
+        return functional.normalize(features, dim=1)
 
     @property
     def pool(self) -> int:
@@ -179,6 +178,10 @@ class BinaryAutoencoder(Model):
     @property
     def views(self) -> bool:
         return self.hashing.views
+
+    @property
+    def kindred(self) -> float:
+        return self.hashing.kindred
 
     def batch_for(self, items: int) -> int:
         """A contrast wants many others; a step over texts costs little more for many. Few texts still make 16 steps."""
@@ -190,7 +193,7 @@ class BinaryAutoencoder(Model):
     def learning_rate(self) -> float:
         if isinstance(self.encoder, Started):
             return _RANKING_RATE
-        return 4e-3 if self._words else 1e-3 if self._views is None else 3e-3
+        return 1e-3 if self._views is None and not self._words else 3e-3
 
     def prepare(self, rows: Rows) -> None:
         if self.taught:
@@ -202,6 +205,8 @@ class BinaryAutoencoder(Model):
                 self._views.fit(rows)
             if self._dictionary is not None:
                 self._dictionary.fit(rows.sample(DICTIONARY_PICTURES))
+            elif self._views is not None:
+                self._components.fit(rows)
             if isinstance(self.encoder, Started):
                 self._begin(self.encoder, rows)
             return
@@ -213,6 +218,12 @@ class BinaryAutoencoder(Model):
             last.bias.copy_((x.sum(0) / x.sum() + 1e-6).log())
             last.weight.mul_(0.3)
             first.weight.normal_(0, 10**-0.5)  # rows of unit length with few words need a larger start
+        if self.params.wide:
+            self.wide = WideCode(first.out_features, self.params.wide, self.input.size).to(self.device)
+            self.wide.prepare(x)
+
+    def finish(self) -> None:
+        self.wide = None
 
     def _begin(self, encoder: Started, rows: Rows) -> None:
         self.begins_fitted = not self.taught
@@ -227,6 +238,8 @@ class BinaryAutoencoder(Model):
         return self.balance(self.encoder(x.flatten(1) if self._views is None else x))
 
     def loss(self, batch: Batch, role: str) -> tuple[Tensor, Terms]:
+        if self.wide is not None:
+            return self._loss_of_both(self.wide, batch)
         more = self._ranks(batch)
         if self._views is not None:
             target = self._target(batch)
@@ -245,6 +258,21 @@ class BinaryAutoencoder(Model):
             {"reconstruction": (1.0, reconstruction), **self.hashing.terms(logits, bits, batch, self.encode), **more}
         )
 
+    def _loss_of_both(self, wide: WideCode, batch: Batch) -> tuple[Tensor, Terms]:
+        """Of the code and of a wide one that is read from the same hidden layer."""
+        assert isinstance(self.encoder, nn.Sequential)
+        hidden, last = cache(self.encoder[:-1]), self.encoder[-1]  # each view goes through it once
+
+        def terms(encode: Callable[[Tensor], Tensor], decode: Callable[[Tensor], Tensor]) -> WeighedTerms:
+            logits = encode(self.hashing.seen(batch))
+            bits = self.hashing.bits(logits)
+            lost = _lost_words(decode(2 * bits - 1), self._target(batch))
+            return {"reconstruction": (1.0, lost), **self.hashing.terms(logits, bits, batch, encode)}
+
+        narrow = terms(lambda x: self.balance(last(hidden(x))), self.decoder)
+        beside = terms(lambda x: wide(hidden(x)), wide.decode)
+        return weighed({**narrow, **{f"wide {name}": term for name, term in beside.items()}, **self._ranks(batch)})
+
     def _ranks(self, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         if self.ranking is None:
             return {}
@@ -261,7 +289,7 @@ class BinaryAutoencoder(Model):
     def _reconstruction(self, bits: Tensor, x: Tensor) -> Tensor:
         out = self.decoder(2 * bits - 1)
         if self._words:
-            return reconstruction_loss("multinomial", out, x)
+            return _lost_words(out, x)
         return functional.mse_loss(out, x.flatten(1)) / self.variance
 
     def decode(self, bits: Tensor) -> Tensor:
@@ -270,6 +298,15 @@ class BinaryAutoencoder(Model):
             return functional.normalize(out.softmax(1), dim=1)
         out = out.unflatten(1, self.input.shape)
         return out.clamp(0, 1) if self.input.likelihood == "bernoulli" else out
+
+
+def _lost_words(out: Tensor, x: Tensor) -> Tensor:
+    """The reconstruction loss of texts, each by the sum of its weights: one of few words says less of the others.
+
+    20 Newsgroups bydate, 32 bits, P@100 after 30 passes: .565, .554 where all count alike.
+    """
+    told = x.sum(1)
+    return (told * item_losses("multinomial", out, x)).mean() / told.mean().clamp_min(1e-9)
 
 
 def _has_room(input: InputSpec) -> bool:

@@ -31,6 +31,7 @@ class Recipe:
     pairing: float = 0.0
     contrast: float = 0.0
     views: float = 0.0
+    kindred: float = 0.0
     spans: float = 0.0
     denoise: bool = False
     temperature: float = 0.3
@@ -40,7 +41,11 @@ class Recipe:
     supervision: float = 3.0
 
 
-def weighed(terms: Mapping[str, tuple[float, Tensor]]) -> tuple[Tensor, Terms]:
+WeighedTerms = Mapping[str, tuple[float, Tensor]]
+"""By name the weight and the value of each term of a loss."""
+
+
+def weighed(terms: WeighedTerms) -> tuple[Tensor, Terms]:
     """The weighed sum of terms, 0 for none, and the terms themselves."""
     total = sum((weight * value for weight, value in terms.values()), start=torch.zeros(()))
     return total, {name: value for name, (_, value) in terms.items()}
@@ -57,6 +62,9 @@ class HashingParams(FamilyParams):
     pairing: float | None = Field(None, ge=0, le=1, description="share of items decoded towards a neighbour")
     contrast: float | None = Field(None, ge=0, le=100, description="weight of telling a neighbour from other items")
     views: float | None = Field(None, ge=0, le=100, description="weight of telling an augmented view from other items")
+    kindred: float | None = Field(
+        None, ge=0, le=1, description="share of items of which one of both views is a view of a neighbour"
+    )
     spans: float | None = Field(
         None, ge=0, le=1, description="share of texts whose views are runs of words instead of words from anywhere"
     )
@@ -84,12 +92,18 @@ class Hashing:
     @property
     def neighbours(self) -> int:
         """How many nearest items are needed, 0 where nothing is learned from them."""
-        return self.recipe.neighbours if self.recipe.pairing or self.recipe.contrast else 0
+        recipe = self.recipe
+        return recipe.neighbours if recipe.pairing or recipe.contrast or self.kindred else 0
 
     @property
     def views(self) -> bool:
         """Whether augmented views are needed."""
         return self.recipe.views > 0 or self.recipe.denoise
+
+    @property
+    def kindred(self) -> float:
+        """The share of items of which the second view is to be of a neighbour."""
+        return self.recipe.kindred if self.views and self.recipe.neighbours else 0.0
 
     def seen(self, batch: Batch) -> Tensor:
         """What the codes that items are decoded from see: the items, or of each a view."""
@@ -99,10 +113,8 @@ class Hashing:
         """Drawn bits of the shape of `logits`, from 0 to 1."""
         return draw(self.recipe.sharpness * logits, self.recipe.estimator)
 
-    def terms(
-        self, logits: Tensor, bits: Tensor, batch: Batch, encode: Callable[[Tensor], Tensor]
-    ) -> Mapping[str, tuple[float, Tensor]]:
-        """By name the weight and the value of each term.
+    def terms(self, logits: Tensor, bits: Tensor, batch: Batch, encode: Callable[[Tensor], Tensor]) -> WeighedTerms:
+        """What the recipe asks for.
 
         logits, bits: of what was `seen`, `(B, bits)`. encode: the same logits for other items of the same shape.
         """

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .pictures import quickly
+from .precision import quickly
 
 _SIZE = 6
 _ENTRIES = 256

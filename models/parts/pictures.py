@@ -6,7 +6,7 @@ labels, on how near their mirror images and their upside-down images come to oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .. import views
 from ..inputs import Rows
 from .convolution import sizes
+from .precision import quickly
 
 SMALLEST_SIDE = 16
 """Smaller pictures, as the digits of 8 x 8, have no room for crops and strides; dense layers do better there."""
@@ -49,21 +50,6 @@ class StridedEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return quickly(self, x.contiguous(memory_format=torch.channels_last), self.features, self.last)
-
-
-def quickly(module: nn.Module, x: Tensor, most: Callable[[Tensor], Tensor], last: Callable[[Tensor], Tensor]) -> Tensor:
-    """`last(most(x))`, `most` in bfloat16 where `module` is in training on a CPU whose instructions know it."""
-    if not (module.training and x.device.type == "cpu" and _knows_bfloat16()):
-        return last(most(x))
-    with torch.autocast("cpu", torch.bfloat16):
-        h = most(x)
-    return last(h.float())
-
-
-def _knows_bfloat16() -> bool:
-    """Whether this CPU multiplies in bfloat16; one that must emulate it is faster in float32."""
-    known: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch cannot tell
-    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
 
 
 class PictureViews:

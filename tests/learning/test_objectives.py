@@ -13,6 +13,7 @@ import torch
 from models import views
 from models.audio import AudioInput
 from models.base import Batch, build
+from models.batches import Batches
 from models.inputs import ImageInput, InputSpec, TextInput, VectorInput
 from models.objectives.balance import correlation, imbalance
 from models.objectives.contrast import nt_xent
@@ -212,3 +213,23 @@ def test_only_models_that_ask_for_views_are_given_them(monkeypatch: pytest.Monke
             pass
         assert seen
         assert all(given == bool(wanted) for given in seen)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_of_kindred_items_the_second_view_is_of_a_neighbour(share: float) -> None:
+    """Each item has a word of its own that its one neighbour has not, and shares the others with it."""
+    shared = [[f"pair{n}word{k}" for k in range(6)] for n in range(40)]
+    own_words = [f"own{n}" for n in range(80)]
+    texts = [" ".join([own, own, own, *shared[n // 2]]) for n, own in enumerate(own_words)]
+    input = TextInput([*own_words, *(word for words in shared for word in words)])
+    model = build("binary-autoencoder", input, 8, {"neighbours": 1, "kindred": share, "views": 1})
+    batches = Batches(model, input.rows(texts), None, 80, np.random.default_rng(0))
+    torch.manual_seed(0)
+    strange, taken = 0, 0
+    for batch in (next(iter(batches)) for _ in range(20)):
+        assert batch.views is not None
+        own = batch.x[:, :80] > 0
+        strange += int(((batch.views[1][:, :80] > 0) & ~own).any(1).sum())
+        taken += len(batch.x)
+        assert not bool(((batch.views[0][:, :80] > 0) & ~own).any()), "the first view is of the item itself"
+    assert strange / taken == pytest.approx(share / 2, abs=0.05), "half of a neighbour's words are in a view of it"

@@ -15,8 +15,8 @@ from models.artefact import load_model, read_artefact, save_artefact
 from models.base import Batch, Model, build
 from models.data import load
 from models.errors import InvalidParams
-from models.inputs import ImageInput
-from models.neighbours import mutual
+from models.inputs import ImageInput, VectorInput
+from models.neighbours import table
 from models.parts.dictionary import DictionaryEncoder, PatchDictionary
 from models.parts.pictures import PictureViews, StridedEncoder
 from models.train import TrainConfig, Trainer
@@ -123,7 +123,13 @@ def test_neighbours_count_where_both_agree() -> None:
     angle = np.array([0.0, 0.1, 0.2, 2.0, 2.1, 0.8])
     rows = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     for k, want in ((2, [{1, 2}, {0, 2}, {0, 1}, {4}, {3}, {5}]), (1, [{1}, {0}, {2}, {4}, {3}, {5}])):
-        found = mutual(lambda places: rows[places], len(rows), k, np.random.default_rng(0))
+        found = table(
+            VectorInput.fit(rows).rows(rows),
+            k,
+            np.random.default_rng(0),
+            features=lambda places: rows[places],
+            mutual=True,
+        )
         assert found.shape == (6, k)
         got = [set(row.tolist()) for row in found]
         assert got == want or (k == 1 and got[3:] == want[3:])
