@@ -117,7 +117,9 @@ def follow(
 
 def _until_ready(port: int) -> str:
     ready = f"curl -sf -o /dev/null http://127.0.0.1:{port}/readyz"
-    return f"for _ in $(seq 300); do {ready} && break; kill -0 $! || {{ cat serve.log; exit 1; }}; sleep 0.1; done"
+    fail = "{ cat serve.log; exit 1; }"
+    wait = f"for _ in $(seq 1200); do {ready} && break; kill -0 $! || {fail}; sleep 0.1; done"
+    return f"{wait}; {ready} || {fail}"
 
 
 # -- what stands for the reader's command ---------------------------------------------------------------------------
