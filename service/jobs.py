@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import threading
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 
 STATES = ("queued", "running", "succeeded", "failed", "cancelled", "interrupted")
 ENDED = frozenset({"succeeded", "failed", "cancelled", "interrupted"})
-_FIELDS = ("id", "kind", "state", "progress", "result", "error", "created_at", "updated_at")
-_JSON = frozenset({"progress", "result", "error"})
+_FIELDS = ("id", "kind", "state", "progress", "result", "error", "created_at", "updated_at", "subject")
+_JSON = frozenset({"progress", "result", "error", "subject"})
 
 
 class JobStore:
@@ -51,8 +52,10 @@ class JobStore:
                 db.execute(
                     "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL,"
                     " progress TEXT NOT NULL, result TEXT NOT NULL, error TEXT NOT NULL,"
-                    " created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT"
+                    " created_at TEXT NOT NULL, updated_at TEXT NOT NULL, subject TEXT NOT NULL DEFAULT '{}') STRICT"
                 )
+                if "subject" not in {row[1] for row in db.execute("PRAGMA table_info(jobs)")}:  # made by an earlier us
+                    db.execute("ALTER TABLE jobs ADD COLUMN subject TEXT NOT NULL DEFAULT '{}'")
                 db.execute(
                     "UPDATE jobs SET state = 'interrupted', updated_at = ? WHERE state IN ('queued', 'running')",
                     (now(),),
@@ -66,12 +69,13 @@ class JobStore:
         with self._lock:
             self._db.close()
 
-    def add(self, kind: str) -> str:
-        """A new queued job; returns its id."""
+    def add(self, kind: str, subject: Mapping[str, str]) -> str:
+        """A new queued job; returns its id. subject: what it is about."""
         id = uuid.uuid4().hex
         with self._lock, faults(self._path):
             self._db.execute(
-                "INSERT INTO jobs VALUES (?, ?, 'queued', '{}', 'null', 'null', ?, ?)", (id, kind, now(), now())
+                "INSERT INTO jobs VALUES (?, ?, 'queued', '{}', 'null', 'null', ?, ?, ?)",
+                (id, kind, now(), now(), json.dumps(subject)),
             )
         return id
 

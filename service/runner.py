@@ -85,7 +85,7 @@ class Runner:
                     f"{waiting} jobs are waiting, the limit is {self._most_waiting} (max_jobs_waiting); "
                     "try again when one has ended"
                 )
-            id = self.store.add(work.kind)
+            id = self.store.add(work.kind, work.subject)
         self._queue.put((id, work))
         return self.store.get(id)
 

@@ -84,6 +84,7 @@ def families() -> FamilyList:
                 name=name,
                 summary=(family.__doc__ or "").strip(),
                 capabilities=sorted(capabilities(family)),
+                supervised=family.supervised,
                 params=family.Params.model_json_schema(),
             )
             for name, family in sorted(known_families().items())

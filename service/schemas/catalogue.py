@@ -85,6 +85,7 @@ class FamilyInfo(BaseModel):
     name: str
     summary: str
     capabilities: list[str]
+    supervised: bool = Field(description="whether it can learn from labels and pairs too")
     params: dict[str, Any] = Field(description="JSON schema of its parameters")
 
 
@@ -181,6 +182,10 @@ class TrainRequest(Strict):
 class Job(BaseModel):
     id: str
     kind: Literal["train", "reencode", "duplicates", "calibrate"]
+    subject: dict[str, str] = Field(
+        description="what it is about, as far as it has one: `collection`, `model`, `family`, `dataset`; empty of jobs "
+        "from before this was noted"
+    )
     state: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
     progress: dict[str, Any]
     result: dict[str, Any] | None

@@ -45,6 +45,11 @@ class Work(ABC):
 
     kind: ClassVar[str]
 
+    @property
+    @abstractmethod
+    def subject(self) -> Mapping[str, str]:
+        """What it is about, by the names of the request: `collection`, `model`, whatever tells it from others."""
+
     @abstractmethod
     def spec(self) -> Mapping[str, Any]:
         """What the child is told, as JSON; asked for when the job's turn comes."""

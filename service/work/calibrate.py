@@ -48,6 +48,10 @@ class Calibrate(Work):
         self._collection = collection
         self._asked = asked
 
+    @property
+    def subject(self) -> Mapping[str, str]:
+        return {"collection": self._collection}
+
     def spec(self) -> Mapping[str, Any]:
         spec = {
             **self._asked,

@@ -65,6 +65,10 @@ class Duplicates(Work):
         self._folder = folder_of(engine, collection)
         self._draft = self._folder / f"{_PREFIX}{uuid.uuid4().hex}{_DRAFT}"
 
+    @property
+    def subject(self) -> Mapping[str, str]:
+        return {"collection": self._collection}
+
     def spec(self) -> Mapping[str, Any]:
         return {
             "collection": self._collection,

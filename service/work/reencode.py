@@ -47,6 +47,10 @@ class Reencode(Work):
         self._started = self._said = 0.0
         self._done = self._total = 0
 
+    @property
+    def subject(self) -> Mapping[str, str]:
+        return {"collection": self._collection.name, "model": self._entry.reference}
+
     def spec(self) -> Mapping[str, Any]:
         """Begins the new generation: from here on everything written is encoded by both models."""
         self._generation = self._engine.begin_generation(self._collection, self._entry)

@@ -27,6 +27,11 @@ class Train(Work):
         self._data = data
         self._draft: Path | None = None
 
+    @property
+    def subject(self) -> Mapping[str, str]:
+        source = {name: self._data[name] for name in ("collection", "dataset") if name in self._data}
+        return {"model": self._training.name, "family": self._training.family, **source}
+
     def spec(self) -> Mapping[str, Any]:
         self._draft = self._registry.draft(self._training.name)
         self._draft.parent.mkdir(exist_ok=True)

@@ -109,6 +109,7 @@ def test_families_say_what_they_can_do(shared_client: TestClient) -> None:
     for family in reply["families"]:
         assert family["summary"]
         assert "encode" in family["capabilities"]
+        assert family["supervised"] is Model.registered[family["name"]].supervised
         assert family["params"]["type"] == "object"
     assert "epochs" in reply["training"]["properties"]
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from starlette.testclient import TestClient
 from support import assert_problem
 
 from service.app import create_app
+from service.jobs import JobStore
 from service.settings import Settings
 
 
@@ -44,7 +47,9 @@ def test_a_training_ends_in_a_model(client: TestClient) -> None:
     response = train(client, seed=3)
     assert response.status_code == 202
     job = response.json()
-    assert set(job) == {"id", "kind", "state", "progress", "result", "error", "created_at", "updated_at"}
+    fields = {"id", "kind", "state", "progress", "result", "error", "created_at", "updated_at"}
+    assert set(job) == {*fields, "subject"}
+    assert job["subject"] == {"model": "new", "family": "vae", "collection": "digits"}
     seen = list(events(client, job["id"]))
     assert seen[-1]["state"] == "succeeded", seen[-1]
     assert [event["state"] for event in seen] == sorted(
@@ -186,3 +191,17 @@ def test_trainings_that_are_refused(shared_client: TestClient, body: dict[str, A
 def test_unknown_jobs(shared_client: TestClient) -> None:
     for method, path in (("GET", "/jobs/x"), ("DELETE", "/jobs/x"), ("GET", "/jobs/x/events")):
         assert_problem(shared_client.request(method, path), 404, "unknown-job")
+
+
+def test_jobs_of_an_earlier_version_are_still_there(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)) as db:
+        db.execute(
+            "CREATE TABLE jobs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, progress TEXT NOT NULL,"
+            " result TEXT NOT NULL, error TEXT NOT NULL, created_at TEXT NOT NULL, updated_at TEXT NOT NULL) STRICT"
+        )
+        db.execute("INSERT INTO jobs VALUES ('old', 'train', 'succeeded', '{}', 'null', 'null', '2026', '2026')")
+    for _ in range(2):
+        with closing(JobStore(tmp_path / "jobs.db")) as store:
+            new = store.add("duplicates", {"collection": "digits"})
+            assert store.get(new)["subject"] == {"collection": "digits"}
+            assert (store.get("old")["state"], store.get("old")["subject"]) == ("succeeded", {})
