@@ -37,6 +37,7 @@ from .routes import (
     jobs,
     models,
     page,
+    reference,
     search,
     snapshots,
 )
@@ -62,6 +63,7 @@ _PARTS = (
     duplicates,
     calibration,
     page,
+    reference,
 )
 
 _DESCRIPTION = """
@@ -113,6 +115,8 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
         generate_unique_id_function=openapi.operation_id,
         responses=openapi.ERRORS,
         telemetry=telemetry(),
+        docs_url=None,  # FastAPI's own loads its script from another site; see routes/reference.py
+        redoc_url=None,
     )
     app.state.engine, app.state.runner, app.state.metrics = engine, runner, Metrics(engine)
     app.state.examinations = examinations

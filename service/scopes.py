@@ -17,12 +17,12 @@ PUBLIC = frozenset(
     {
         "GET /",
         "GET /docs",
-        "GET /docs/oauth2-redirect",
+        "GET /docs/swagger-ui-bundle.js",
+        "GET /docs/swagger-ui.css",
         "GET /livez",
         "GET /openapi.json",
         "GET /page/{version}/{path:path}",
         "GET /readyz",
-        "GET /redoc",
     }
 )
 """Need no key: what an orchestrator asks, and what describes the program rather than what is stored in it."""

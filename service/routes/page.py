@@ -12,14 +12,15 @@ router = APIRouter(include_in_schema=False)
 
 
 @cache
-def _page() -> Page:
+def the_page() -> Page:
+    """The files, read once."""
     return Page()
 
 
 @router.api_route("/", methods=["GET", "HEAD"])
 async def index(request: Request) -> Response:
     """The page itself: asked for every time, and answered with 304 while it is the same."""
-    page = _page()
+    page = the_page()
     headers = {**HEADERS, "etag": f'"{page.version}"', "cache-control": "no-cache"}
     if page.version in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
@@ -30,7 +31,7 @@ async def index(request: Request) -> Response:
 @router.api_route("/page/{version}/{path:path}", methods=["GET", "HEAD"])
 async def file(version: str, path: str) -> Response:
     """A file of the page, as it is for ever at this address."""
-    page = _page()
+    page = the_page()
     found = page.files.get(path) if version == page.version else None
     if found is None:
         raise HTTPException(404)

@@ -39,7 +39,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/models/{name}/aliases/{alias}": {"version": 1},
     "/train": {"name": "new", "family": "lsh", "data": {"dataset": "digits"}},
 }
-PAGES = {"/", "/page/{version}/{path}"}
+PAGES = {"/", "/docs", "/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css", "/page/{version}/{path}"}
 """For people, and no part of the API."""
 NAMES = {"collection": "digits", "id": "digit-0000", "reference": "digits-hash", "name": "digits-hash", "alias": "x"}
 
