@@ -98,10 +98,15 @@ def note_of(fingerprint: str | None) -> str:
     return f"{NOTE}/{fingerprint}"
 
 
-def kept(collection: Collection) -> Mapping[str, Any]:
-    """The calibration for the model that serves. Raises `NoCalibration`."""
+def known(collection: Collection) -> Mapping[str, Any] | None:
+    """The calibration for the model that serves, where there is one."""
     model = collection.config.model
-    found = collection.noted(note_of(model.fingerprint if model else None))
+    return collection.noted(note_of(model.fingerprint if model else None))
+
+
+def kept(collection: Collection) -> Mapping[str, Any]:
+    """The same. Raises `NoCalibration`."""
+    found = known(collection)
     if found is None:
         raise NoCalibration(
             f"collection {collection.name!r} has no calibration for the model that serves; "

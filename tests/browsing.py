@@ -43,7 +43,7 @@ def until(page: Any, expression: str, timeout_s: float = 30) -> None:
         time.sleep(0.05)
 
 
-def settled(page: Any) -> None:
-    """Wait until nothing is on its way and every card shows its item."""
-    page.wait_for_selector("main .part .item")
+def settled(page: Any, first: str = "main .part .item") -> None:
+    """Wait until `first` is there, nothing is on its way, and every card shows its item."""
+    page.wait_for_selector(first)
     until(page, "!document.querySelector('[aria-busy]') && !document.querySelector('.shown:empty')")

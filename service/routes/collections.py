@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from index import Collection, Item, ModelKey
 
+from .. import calibration
 from .. import paths as _paths  # noqa: F401  knows {id:text}
 from ..codecs import kept_output
 from ..dependencies import EngineDep
@@ -42,6 +43,7 @@ def collection_info(collection: Collection) -> CollectionInfo:
         created_at=config.created_at,
         indexes=collection.fields,
         memory_bytes=collection.nbytes,
+        calibrated=calibration.known(collection) is not None,
         generations=[
             GenerationInfo(
                 number=one.number,

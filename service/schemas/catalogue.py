@@ -28,6 +28,9 @@ class CollectionInfo(BaseModel):
     created_at: str
     indexes: list[str] = Field(description="payload fields that have an index")
     memory_bytes: int = Field(description="taken by the index: codes, keys and buckets")
+    calibrated: bool = Field(
+        description="whether it is known what a radius means, for the model that serves; see `GET .../calibration`"
+    )
     generations: list[GenerationInfo] = Field(description="the models that it has codes of; one of them serves")
 
 

@@ -100,6 +100,22 @@ def page(browser: Any, address: str, faults: list[str]) -> Iterator[Any]:
     assert not faults
 
 
+@pytest.fixture(scope="module")
+def own(demo_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server for the tests of one file, which change what it holds."""
+    root = shutil.copytree(demo_data, tmp_path_factory.mktemp("own") / "data")
+    with server(Path(root)) as (found, _):
+        yield found
+
+
+@pytest.fixture
+def view(browser: Any, own: str, faults: list[str]) -> Iterator[Any]:
+    """A fresh tab on that server."""
+    with tab(browser, own, faults) as found:
+        yield found
+    assert not faults
+
+
 @pytest.fixture(scope="session")
 def axe(pytestconfig: pytest.Config) -> str:
     """The source of axe-core, fetched once from the npm registry into pytest's cache; no part of the product."""

@@ -47,7 +47,7 @@ async function call(method, path, body, options = {}) {
   const reply = await send(method, path, body, options);
   if (reply.status === 204) return null;
   const type = reply.headers.get('content-type') ?? '';
-  return type.includes('json') ? reply.json() : reply.text();
+  return /[/+]json\b/.test(type) ? reply.json() : reply.text(); // lines of JSON are text
 }
 
 async function send(method, path, body, { signal, accept = 'application/json', headers = {} } = {}) {

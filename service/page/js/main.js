@@ -11,6 +11,8 @@ const PARTS = {
   search: 'Search',
   repair: 'Repair',
   create: 'Create',
+  collections: 'Collections',
+  models: 'Models',
 };
 
 const main = document.getElementById('main');
@@ -34,6 +36,7 @@ async function open() {
       h('a', { href: `#/${part}`, 'aria-current': part === name ? 'page' : null }, title),
     ),
   );
+  nav.scrollLeft = nav.querySelector('[aria-current]').offsetLeft - nav.offsetLeft - 60; // where they do not all fit
   const place = h('section', { class: `part part-${name}`, 'aria-labelledby': 'part-title' });
   const title = h('h1', { id: 'part-title' }, PARTS[name]);
   put(main, title, place);
