@@ -37,7 +37,7 @@ def test_samples_are_those_of_their_seed(page: Any) -> None:
     place.get_by_label("Seed").fill("7")
     answered(page, "/generate", lambda: page.keyboard.press("Tab"))
     assert pictures(place) == first
-    answered(page, "/generate", lambda: place.get_by_label("Model").select_option("digits-denoise:1"))
+    answered(page, "/generate", lambda: place.get_by_label("Model", exact=True).select_option("digits-denoise:1"))
     assert not set(first) & set(pictures(place))
 
 
@@ -47,7 +47,7 @@ def test_only_models_that_can_are_offered(page: Any, address: str) -> None:
     for name, capability in (("Sample", "sample"), ("Walk", "interpolate")):
         offered = {
             option.get_attribute("value")
-            for option in section(page, name).get_by_label("Model").locator("option").all()
+            for option in section(page, name).get_by_label("Model", exact=True).locator("option").all()
         }
         assert offered == {f"{one['name']}:{one['version']}" for one in models if capability in one["capabilities"]}
         assert offered

@@ -24,7 +24,7 @@ def repaired(page: Any, action: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 def opened(page: Any, model: str = "digits-denoise") -> tuple[dict[str, Any], dict[str, Any]]:
     found = repaired(page, lambda: page.goto("/#/repair"))
     if model != "digits-denoise":
-        found = repaired(page, lambda: page.get_by_label("Model").select_option(f"{model}:1"))
+        found = repaired(page, lambda: page.get_by_label("Model", exact=True).select_option(f"{model}:1"))
     return found
 
 
@@ -79,7 +79,7 @@ def test_drawing_over_and_masking(page: Any, model: str) -> None:
     drawn = picture(asked["input"]["image"])
     assert (drawn[:7, 0] == 255).all(), "a light line down the first column"
     assert (drawn[:, 2:] == picture(before["input"]["image"])[:, 2:]).all()
-    page.get_by_label("Mask: mark as missing").check()
+    page.get_by_label("mask: missing").check()
     asked, reply = repaired(page, lambda: stroke(page, (0.06, 0.06), (0.06, 0.95)))
     mask = np.array(asked["mask"])
     assert mask[:, 0].all()

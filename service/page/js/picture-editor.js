@@ -17,9 +17,9 @@ export function pictureEditor(onchange) {
   let size = 1;
 
   const tools = [
-    ['light', 'Light pen', { on: 'picture', colour: '#fff' }],
-    ['dark', 'Dark pen', { on: 'picture', colour: '#000' }],
-    ['mask', 'Mask: mark as missing', { on: 'mask' }],
+    ['light', 'light pen', { on: 'picture', colour: '#fff' }],
+    ['dark', 'dark pen', { on: 'picture', colour: '#000' }],
+    ['mask', 'mask: missing', { on: 'mask' }],
   ];
   const noise = h('input', { type: 'range', min: 0.05, max: 0.6, step: 0.05, value: 0.3 });
   const controls = h(
@@ -28,7 +28,7 @@ export function pictureEditor(onchange) {
     h(
       'fieldset',
       { class: 'options' },
-      h('legend', {}, 'A stroke is'),
+      h('legend', {}, 'A stroke is a'),
       tools.map(([value, text, tool], at) =>
         h(
           'label',
