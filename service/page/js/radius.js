@@ -1,7 +1,7 @@
 // The radius: how many items lie within each, and a slider to choose one.
 
 import { path } from './api.js';
-import { count, h, number, put, s } from './dom.js';
+import { count, h, later, number, put, s } from './dom.js';
 
 const MOST_COUNTS = 129;
 const MANY_ITEMS = 250_000;
@@ -22,6 +22,7 @@ export async function countsWithin(api, { collection, bits, items, code, filter,
 /** A slider over the radii. onchange: given the radius chosen, or null for "as far as it takes". */
 export function radiusSlider({ bits, onchange }) {
   let counts = [];
+  const choose = later(onchange, 120); // an arrow key that is held down chooses once
   const said = h('output', { class: 'held', for: 'radius' });
   const bars = s('svg', { class: 'bars', viewBox: '0 0 100 30', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
   const slider = h('input', {
@@ -36,7 +37,7 @@ export function radiusSlider({ bits, onchange }) {
     },
     onchange: () => {
       nearest.hidden = false;
-      onchange(Number(slider.value));
+      choose(Number(slider.value));
     },
   });
   const nearest = h(

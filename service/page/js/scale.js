@@ -11,7 +11,7 @@ function roundStep(low, high, wanted) {
 
 /** From values to pixels: `at(value)`, `ticks`, `format(value)`.
  *
- * round: both ends are moved outwards to a tick. whole: only whole numbers get one. log: ticks at powers of ten; what is
+ * round: both ends move outwards to a tick. whole: only whole numbers get one. log: ticks at powers of ten; what is
  * not positive lies at the lower end. */
 export function scale(axis) {
   return axis.log ? powers(axis) : even(axis);

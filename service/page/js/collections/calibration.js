@@ -136,7 +136,7 @@ function calibrationView(calibration, collection) {
   return element;
 }
 
-/** The largest radius whose precision is at least `target` for certain, as a search with `target_precision` takes it. */
+/** The largest radius whose precision is at least `target` for certain, as a search by `target_precision` takes. */
 function bestStep(curve, target) {
   return curve.findLast(({ precision_low: least }) => least !== null && least >= target) ?? null;
 }

@@ -67,7 +67,8 @@ export function reportView({ queries, overlap, precision, distinct, dead_bits: d
         row('dead bits', (at) => `at most ${percent(at)}`, dead.old, dead.new, 'max_dead_bits',
           dead.new === null ? null : dead.new <= limit('max_dead_bits'),
           percent),
-        row('median search', (at) => `at most ${short(at)} × as long`, latency.p50.old, latency.p50.new, 'max_slowdown',
+        row('median search', (at) => `at most ${short(at)} × as long`, latency.p50.old, latency.p50.new,
+          'max_slowdown',
           both(latency.p50) ? latency.p50.new <= limit('max_slowdown') * latency.p50.old : null,
           (value) => `${short(value)} ms`),
       ]));
