@@ -61,6 +61,7 @@ def test_train(tmp_path: Path, sig: int, code: int) -> None:
     assert list((tmp_path / "data" / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_train_for_a_service(tmp_path: Path) -> None:
     """What was to be sent is gone too."""
     (tmp_path / "temporary").mkdir()
@@ -71,6 +72,7 @@ def test_train_for_a_service(tmp_path: Path) -> None:
     assert files_in(tmp_path) == set()
 
 
+@pytest.mark.slow
 def test_ingest(data_dir: Path, tmp_path: Path) -> None:
     """It stops between two batches, says how many are stored, and goes on from there when it is run again."""
     vectors = np.random.default_rng(0).normal(size=(40_000, 24)).astype(np.float32)

@@ -192,6 +192,7 @@ def test_jobs_are_followed(working: list[str]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_training_on_what_is_kept_is_cancelled_by_ctrl_c(served: tuple[str, Path]) -> None:
     """And refused in a line where it fails."""
     place = ["--url", served[0]]
@@ -231,6 +232,7 @@ def test_refusals_are_a_line_and_exit_one(place: list[str]) -> None:
         assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1, arguments
 
 
+@pytest.mark.slow
 def test_a_backup_comes_back_through_a_service(served: tuple[str, Path], tmp_path: Path) -> None:
     address, root = served
     backup = tmp_path / "v.tar"

@@ -186,6 +186,7 @@ class Collector(HTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
 
 
+@pytest.mark.slow
 def test_a_span_has_the_route_and_the_request_and_belongs_to_the_caller(tmp_path: Path) -> None:
     """Sent by the real exporter to a real collector: the template, not the path's secrets; the caller's trace."""
     trace_id, key = "4bf92f3577b34da6a3ce929d0e0e4736", "hb_" + "0" * 64

@@ -97,6 +97,7 @@ def test_fifty_in_flight_are_answered_and_new_ones_refused(root: Path, signals: 
     collection.close()
 
 
+@pytest.mark.slow
 def test_a_stream_is_told_and_what_it_sent_is_stored(root: Path) -> None:
     """X5: an endless stream, whether it is quick or quiet, does not use up the time of grace."""
     with server(root) as (address, process):
