@@ -225,9 +225,12 @@ def test_some_seconds_of_every_operation(application: Any, monkeypatch: pytest.M
     """H12, in short, with one seed; the long one takes another each time."""
     seed = int(os.environ.get("H12_SEED", "7"))
     print(f"H12_SEED={seed}")  # noqa: T201
-    wrong, sent = run(application, 6, seed, monkeypatch)
-    assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
-    assert sum(sent.values()) >= 20
+    for seconds in (6, 60):  # the second on a machine that is too busy for the first to say much
+        wrong, sent = run(application, seconds, seed, monkeypatch)
+        assert not wrong, f"H12_SEED={seed}\n{report(wrong)}"
+        if sum(sent.values()) >= 20:
+            return
+    pytest.fail(f"only {sum(sent.values())} requests in a minute")
 
 
 @pytest.mark.slow
