@@ -18,13 +18,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def follow(
     and for as long as it takes.
     """
     port = free_port()
-    script = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT"]
+    script = ["set -euo pipefail"]
     if demo is not None:
         script += [f"hammingbird serve --data-dir {demo} >serve.log 2>&1 &", _until_ready(port)]
     for block in (block for block in found if block.runs):
@@ -101,14 +102,21 @@ def follow(
         path = os.pathsep.join([*([] if earnest else [str(stand_in)]), str(bin), os.environ["PATH"]])
         python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PATH": path, "HAMMINGBIRD_PORT": str(port), "PYTHONPATH": python_path}
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["bash", "-c", "\n".join(script)],
-            cwd=folder, env=environment, capture_output=True, text=True, timeout=timeout_s,
+            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            start_new_session=True,
         )  # fmt: skip
+        try:
+            stdout, stderr = process.communicate(timeout=timeout_s)
+        finally:
+            with suppress(ProcessLookupError):  # what was left to serve, too
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     log = (folder / "serve.log").read_text()[-2000:] if (folder / "serve.log").exists() else ""
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}\n{log}"
+    assert process.returncode == 0, f"{stdout[-3000:]}\n{stderr[-3000:]}\n{log}"
     out: dict[int, str] = {}
-    for stream in (done.stdout, done.stderr):
+    for stream in (stdout, stderr):
         for part in stream.split(f"{_MARK} ")[1:]:
             line, _, said = part.partition("\n")
             out[int(line)] = out.get(int(line), "") + said
