@@ -7,6 +7,7 @@ import os
 os.environ["OMP_WAIT_POLICY"] = "passive"  # before torch and FAISS are loaded
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from service.settings import Settings
 from service.training import Training, train
 
 torch.set_num_threads(1)
+# In the background of a shell it is ignored, also by what tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,17 +30,20 @@ def command(*arguments: object) -> list[str]:
 
 def interrupted(arguments: list[str], after: str, sig: int = signal.SIGINT, **environment: str) -> tuple[int, str]:
     """Send `sig` once a line of standard error matches `after`: the exit code, and all that was said there."""
-    process = subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    )
     said = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        said.append(line)
-        if re.search(after, line):
-            process.send_signal(sig)
-            break
-    out, rest = process.communicate(timeout=SOON_S)
+    with subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+    ) as process:
+        try:
+            assert process.stderr is not None
+            for line in process.stderr:
+                said.append(line)
+                if re.search(after, line):
+                    process.send_signal(sig)
+                    break
+            out, rest = process.communicate(timeout=SOON_S)
+        finally:
+            process.kill()
     assert "Traceback" not in rest
     assert out == ""
     return process.returncode, "".join(said) + rest

@@ -466,9 +466,9 @@ def test_the_example_of_the_document_works(client: TestClient) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, int, Path]]:
-    """Port and process of a service that waits half a second for more of a body, and its log."""
+    """Port and process of a service that waits a second and a half for more of a body, and its log."""
     root = tmp_path_factory.mktemp("streams") / "data"
-    with server(root, HAMMINGBIRD_BODY_TIMEOUT_S="0.5", HAMMINGBIRD_MAX_BODY_BYTES="100000") as (url, process):
+    with server(root, HAMMINGBIRD_BODY_TIMEOUT_S="1.5", HAMMINGBIRD_MAX_BODY_BYTES="100000") as (url, process):
         port = int(url.rsplit(":", 1)[1])
         yield port, process.pid, root.parent / f"server-{port}.log"
 
@@ -494,15 +494,15 @@ def stored(port: int, name: str) -> list[str]:
 
 
 def test_a_slow_stream_goes_on_and_a_stalled_one_is_cut_off(served: tuple[int, int, Path]) -> None:
-    """H4: `body_timeout_s`, here 0.5 s, is the time between two parts, not that of the whole."""
+    """H4: `body_timeout_s`, here 1.5 s, is the time between two parts, not that of the whole."""
     port = served[0]
     client = Stream.of_lines(f"http://127.0.0.1:{port}", made(port, "slow"))
     body = lines(*numbered(6))
     started = time.monotonic()
     for start in range(0, len(body), 50):  # not where lines end
         client.chunk(body[start : start + 50])
-        time.sleep(0.2)
-    assert time.monotonic() - started > 2 * 0.5
+        time.sleep(0.6)
+    assert time.monotonic() - started > 2 * 1.5
     client.end()
     status, reply = client.reply()
     assert (status, reply["created"]) == (200, 6)
@@ -511,7 +511,7 @@ def test_a_slow_stream_goes_on_and_a_stalled_one_is_cut_off(served: tuple[int, i
     stalled.chunk(lines(*numbered(3)) + b'{"id": "half')
     started = time.monotonic()
     status, reply = stalled.reply()
-    assert 0.3 < time.monotonic() - started < 3
+    assert 1 < time.monotonic() - started < 6
     assert (status, reply["type"]) == (408, "urn:hammingbird:problem:body-timeout")
     assert "body_timeout_s" in reply["detail"]
     assert "what was stored of it stays" in reply["detail"]
