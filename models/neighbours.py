@@ -14,6 +14,8 @@ from scipy.sparse import csr_matrix, issparse
 from .inputs import Rows
 
 _QUERIES = 256
+_AT_ONCE = 1 << 22
+"""Neighbours of neighbours that are looked at in one piece: of a thousand each they would fill any memory."""
 _MOST_DATABASE = 20_000
 _MOST_BY_FEATURES = 60_000
 """Neighbours are looked for among so many items: enough to find near ones, and the work stays linear in the data. Of
@@ -74,7 +76,11 @@ def agreed(near: NDArray[np.int64]) -> NDArray[np.int64]:
     class: of CIFAR by dictionary features .44 are, of all twenty nearest .34; of Fashion-MNIST .85 and .78; of texts of
     20 Newsgroups .74, of all ten nearest .66. Reciprocal neighbours: Qin et al., "Hello neighbor", CVPR 2011.
     """
-    both = (near[near] == np.arange(len(near))[:, None, None]).any(2)
+    both, places = np.empty(near.shape, np.bool_), np.arange(len(near))
+    step = max(1, _AT_ONCE // near.shape[1] ** 2)
+    for start in range(0, len(near), step):
+        rows = slice(start, start + step)
+        both[rows] = (near[near[rows]] == places[rows, None, None]).any(2)
     first = np.take_along_axis(near, np.argsort(~both, axis=1, kind="stable"), axis=1)
     many = both.sum(1, keepdims=True)
     again = np.take_along_axis(first, np.arange(near.shape[1])[None] % np.maximum(many, 1), axis=1)

@@ -118,8 +118,10 @@ def test_colour_pictures_are_described_by_a_dictionary_of_their_patches() -> Non
     assert float((dimmed * rows).sum(1).min()) > 0.98, "contrast does not count"
 
 
-def test_neighbours_count_where_both_agree() -> None:
-    """Three are together, two are together, one looks to the three, which do not look back."""
+@pytest.mark.parametrize("at_once", [1, 9, 1 << 22])
+def test_neighbours_count_where_both_agree(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Three are together, two are together, one looks to the three, which do not look back; in pieces of any size."""
+    monkeypatch.setattr("models.neighbours._AT_ONCE", at_once)
     angle = np.array([0.0, 0.1, 0.2, 2.0, 2.1, 0.8])
     rows = np.stack([np.cos(angle), np.sin(angle)], 1).astype(np.float32)
     for k, want in ((2, [{1, 2}, {0, 2}, {0, 1}, {4}, {3}, {5}]), (1, [{1}, {0}, {2}, {4}, {3}, {5}])):
