@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from filling import fill
 from starlette.testclient import TestClient
 from support import COLLECTIONS, MODELS, part_of, vectors
 
 from models.data import Dataset, load
 from service.app import create_app
-from service.cli.ingest import ingest_dataset
-from service.engine import Engine
 from service.settings import Settings
-from service.training import Training, train
 
 torch.set_num_threads(1)
 # In the background of a shell it is ignored, also by what tests start.
@@ -43,14 +41,7 @@ def datasets() -> dict[str, Dataset]:
 def prepared(tmp_path_factory: pytest.TempPathFactory, datasets: dict[str, Dataset]) -> Path:
     """A data directory with a model of each kind and a filled collection of each. Do not change it."""
     root = tmp_path_factory.mktemp("prepared")
-    with Engine(Settings(data_dir=root)) as engine:
-        for name, family, bits, data, params in MODELS:
-            draft = engine.registry.draft(name)
-            for _ in train(Training(name, family, bits, params), datasets[data], draft):
-                pass
-            engine.registry.add(name, draft)
-        for collection, model in COLLECTIONS:
-            ingest_dataset(engine, datasets[collection], collection, model)
+    fill(root, datasets, MODELS, COLLECTIONS)
     return root
 
 

@@ -14,13 +14,10 @@ from typing import Any
 
 import pytest
 from browsing import tab
+from filling import fill
 from support import part_of, server, vectors
 
 from models.data import Dataset, load
-from service.cli.ingest import ingest_dataset
-from service.engine import Engine
-from service.settings import Settings
-from service.training import Training, train
 
 HERE = Path(__file__).parent
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -53,14 +50,7 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     datasets: dict[str, Dataset] = {
         "digits": load("digits"), "python-docs": part_of(load("python-docs"), 400), "vectors": vectors(),
     }  # fmt: skip
-    with Engine(Settings(data_dir=root)) as engine:
-        for name, family, bits, data, params in MODELS:
-            draft = engine.registry.draft(name)
-            for _ in train(Training(name, family, bits, params), datasets[data], draft):
-                pass
-            engine.registry.add(name, draft)
-        for collection, model in COLLECTIONS:
-            ingest_dataset(engine, datasets[collection], collection, model)
+    fill(root, datasets, MODELS, COLLECTIONS)
     return root
 
 

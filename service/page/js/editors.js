@@ -1,5 +1,6 @@
 // Where an item is damaged: made noisy, cut, masked. One editor for each kind of item.
 
+import { changes } from './changes.js';
 import { field, h, put } from './dom.js';
 import { chooser, bytes64, numbers } from './inputs.js';
 import { itemView } from './items.js';
@@ -72,33 +73,7 @@ function vectorEditor(onchange) {
       area,
       fault,
       field('Missing places', missing, 'counted from 0; they are filled in'),
-      h(
-        'div',
-        { class: 'buttons' },
-        h(
-          'button',
-          {
-            type: 'button',
-            onclick: () => {
-              makeNoisy();
-              onchange();
-            },
-          },
-          'Add noise',
-        ),
-        h(
-          'button',
-          {
-            type: 'button',
-            onclick: () => {
-              write(given);
-              missing.value = '';
-              onchange();
-            },
-          },
-          'Start over',
-        ),
-      ),
+      changes(onchange, ['Add noise', makeNoisy], ['Start over', () => { write(given); missing.value = ''; }]),
     ),
     async load(input) {
       given = input.vector;
@@ -124,32 +99,7 @@ function textEditor(onchange) {
       'div',
       { class: 'editor' },
       area,
-      h(
-        'div',
-        { class: 'buttons' },
-        h(
-          'button',
-          {
-            type: 'button',
-            onclick: () => {
-              leaveOut();
-              onchange();
-            },
-          },
-          'Leave out a third of the words',
-        ),
-        h(
-          'button',
-          {
-            type: 'button',
-            onclick: () => {
-              area.value = given;
-              onchange();
-            },
-          },
-          'Start over',
-        ),
-      ),
+      changes(onchange, ['Leave out a third of the words', leaveOut], ['Start over', () => (area.value = given)]),
     ),
     async load(input) {
       given = area.value = input.text;

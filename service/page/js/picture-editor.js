@@ -1,5 +1,6 @@
 // Where a picture is damaged: drawn over, made noisy, masked.
 
+import { changes } from './changes.js';
 import { field, h, put, unique } from './dom.js';
 import { dataUrl } from './items.js';
 import { addNoise } from './noise.js';
@@ -59,32 +60,7 @@ export function pictureEditor(onchange) {
       }),
     ),
     field('Strength of the noise', noise),
-    h(
-      'div',
-      { class: 'buttons' },
-      h(
-        'button',
-        {
-          type: 'button',
-          onclick: () => {
-            makeNoisy();
-            onchange();
-          },
-        },
-        'Add noise',
-      ),
-      h(
-        'button',
-        {
-          type: 'button',
-          onclick: () => {
-            begin();
-            onchange();
-          },
-        },
-        'Start over',
-      ),
-    ),
+    changes(onchange, ['Add noise', makeNoisy], ['Start over', begin]),
   );
 
   function strokeOf(chosen) {
