@@ -72,6 +72,13 @@ class Files(Sequence[_T]):
         """The file itself."""
         return self._paths[place].read_bytes()
 
+    def size(self, place: int) -> int:
+        """Bytes of the file; 0 where it is not there any more, which reading it will say."""
+        try:
+            return self._paths[place].stat().st_size
+        except OSError:
+            return 0
+
     @overload
     def __getitem__(self, place: int) -> _T: ...
     @overload

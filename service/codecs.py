@@ -77,15 +77,18 @@ class Decoder:
     def value(self, value: Input | IngestItem) -> Decoded:
         """The item in an API input. Raises `InvalidInput`."""
         given = next(name for name in value.given() if name != "id")
-        kind = self._expected().kind
-        if given.removesuffix("_b64") != kind:
-            raise InvalidInput(f"the model takes {kind} input; got {given}")
+        self._check_kind(given)
         if value.vector is not None:
             with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which `rest` refuses
                 return _vector(np.asarray(value.vector, np.float64).astype("<f4"), self._settings)
         if value.text is not None:
             return self.file(value.text.encode())
         return self.file(_base64(value.image or value.audio or value.vector_b64, given))
+
+    def of(self, kind: str, data: bytes) -> Decoded:
+        """The item of `kind` in its kept form or a file. Raises `InvalidInput`."""
+        self._check_kind(kind)
+        return self.file(data)
 
     def file(self, data: bytes) -> Decoded:
         """The item in the bytes of a file. Raises `InvalidInput`."""
@@ -100,6 +103,11 @@ class Decoder:
                 )
         decoded = from_bytes(data, input.kind, self._settings)
         return decoded if self._whole else Decoded(decoded.kind, input.shrink(decoded.item), decoded.kept)
+
+    def _check_kind(self, given: str) -> None:
+        kind = self._expected().kind
+        if given.removesuffix("_b64") != kind:
+            raise InvalidInput(f"the model takes {kind} input; got {given}")
 
     def _expected(self) -> InputSpec:
         if self._input is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from index import Collection, Item, PutResult, Request, Screen, from_hex, new_id
@@ -17,7 +17,7 @@ from models.registry import Entry
 from .codecs import Decoded, Decoder
 from .engine import Engine
 from .errors import InvalidRequest, TooLarge, pointer, short
-from .schemas import DuplicateItem, IngestItem, IngestReply, ItemError, ModelInfo
+from .schemas import DuplicateItem, IngestItem, IngestReply, ItemError, ModelInfo, check_storable
 from .twofold import again, codes_beside
 
 
@@ -30,20 +30,38 @@ class Upload:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepared:
+    """An item of `kind` whose bytes are known and, as a rule, its codes by the fingerprints of their models.
+
+    codes: made elsewhere of these bytes. Where the one that is needed is missing, the item is encoded here.
+    """
+
+    id: str
+    payload: dict[str, Any] | None
+    kind: str
+    kept: bytes
+    codes: Mapping[str, bytes]
+
+
+Given = IngestItem | Upload | Prepared
+
+
+@dataclass(frozen=True, slots=True)
 class _Draft:
-    """An item before it has a code: what it came as, or the code it came with."""
+    """An item before it is stored: its input, decoded where it has no code yet, or a ready-made code alone."""
 
     id: str
     payload: dict[str, Any] | None
     decoded: Decoded | None
     code: bytes | None
+    codes: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def ingest(
     engine: Engine,
     name: str,
     reference: str | None,
-    items: Sequence[IngestItem | Upload],
+    items: Sequence[Given],
     *,
     skip_bad: bool = False,
     screen: Screen | None = None,
@@ -62,7 +80,7 @@ def _ingest(
     engine: Engine,
     name: str,
     reference: str | None,
-    items: Sequence[IngestItem | Upload],
+    items: Sequence[Given],
     skip_bad: bool,
     screen: Screen | None,
     key: tuple[str, bytes] | None,
@@ -74,7 +92,7 @@ def _ingest(
             f"{len(items)} items in one request, the limit is {engine.settings.max_items} (max_items); "
             "send them in parts"
         )
-    collection, bits, entry, model = _target(engine, name, reference)
+    collection, bits, entry, model = target(engine, name, reference)
     if screen is not None and screen.radius > bits:
         raise InvalidRequest(
             f"radius is 0 to {bits}, the width of the codes; got {screen.radius}",
@@ -88,11 +106,11 @@ def _ingest(
     drafts: dict[int, _Draft] = {}
     for place, item in enumerate(items):
         try:
-            drafts[place] = _draft(engine, item, decoder, bits)
+            drafts[place] = _draft(engine, item, decoder, bits, entry)
         except (HammingIndexError, ModelsError) as error:
             errors[place] = error
     stored, more = _encoded(engine, drafts, entry, model, collection)
-    beside = codes_beside(engine, collection, stored)
+    beside = codes_beside(engine, collection, stored, {place: draft.codes for place, draft in drafts.items()})
     errors |= {**more, **beside.errors}
     stored = {place: item for place, item in stored.items() if place not in beside.errors}
     if errors and not (skip_bad and (stored or collection is not None)):
@@ -159,10 +177,13 @@ def _put(
         raise
 
 
-def _target(
+def target(
     engine: Engine, name: str, reference: str | None
 ) -> tuple[Collection | None, int, Entry | None, Model | None]:
-    """The collection, the width of its codes and its model; no collection yet where the model is to make it."""
+    """The collection, the width of its codes and its model; no collection yet where the model is to make it.
+
+    Raises `UnknownCollection`, `UnknownModel`, `ModelMismatch`.
+    """
     try:
         collection = engine.catalogue.get(name)
     except UnknownCollection:
@@ -179,16 +200,30 @@ def _target(
     return collection, collection.bits, entry, model
 
 
-def _draft(engine: Engine, item: IngestItem | Upload, decoder: Decoder, bits: int) -> _Draft:
+def _draft(engine: Engine, item: Given, decoder: Decoder, bits: int, entry: Entry | None) -> _Draft:
     if isinstance(item, Upload):
         check_id(item.name)
         return _Draft(item.name, None, decoder.file(item.data), None)
+    if isinstance(item, Prepared):
+        check_id(item.id)
+        _check_storable(item.payload)
+        _check_payload(engine, item.payload)
+        code = None if entry is None else item.codes.get(entry.fingerprint)
+        decoded = decoder.of(item.kind, item.kept) if code is None else Decoded(item.kind, None, item.kept)
+        return _Draft(item.id, item.payload, decoded, code, item.codes)
     id = new_id() if item.id is None else item.id
     check_id(id)
     _check_payload(engine, item.payload)
     if item.code is not None:
         return _Draft(id, item.payload, None, from_hex(item.code, bits).tobytes())
     return _Draft(id, item.payload, decoder.value(item), None)
+
+
+def _check_storable(payload: dict[str, Any] | None) -> None:
+    try:
+        check_storable(payload)
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
 
 
 def _check_payload(engine: Engine, payload: dict[str, Any] | None) -> None:
@@ -210,8 +245,9 @@ def _encoded(
 ) -> tuple[dict[int, Item], dict[int, Exception]]:
     """Items with their codes, and the errors of those that the model refused, by place."""
     items = {place: _item(draft) for place, draft in drafts.items()}
-    code_of = {} if collection is None or entry is None else _known_codes(items, entry.fingerprint, collection)
-    places = [place for place, draft in drafts.items() if draft.code is None and place not in code_of]
+    bare = {place: items[place] for place, draft in drafts.items() if draft.code is None}
+    code_of = {} if collection is None or entry is None else _known_codes(bare, entry.fingerprint, collection)
+    places = [place for place in bare if place not in code_of]
     failed: dict[int, Exception] = {}
     if places and model is not None:
         codes, errors = engine.encode_each(model, [drafts[place].decoded.item for place in places])  # type: ignore[union-attr]
@@ -226,10 +262,10 @@ def _encoded(
 
 
 def _item(draft: _Draft) -> Item:
-    """The item of a draft, without the code that it does not have yet."""
+    """The item of a draft, without the code that it may not have yet."""
     if draft.decoded is None:
         return Item(draft.id, draft.code or b"", draft.payload)
-    return Item(draft.id, b"", draft.payload, draft.decoded.kind, draft.decoded.kept)
+    return Item(draft.id, draft.code or b"", draft.payload, draft.decoded.kind, draft.decoded.kept)
 
 
 def _known_codes(items: dict[int, Item], fingerprint: str, collection: Collection) -> dict[int, bytes]:
@@ -250,17 +286,15 @@ def _refusal(errors: dict[int, Exception]) -> InvalidRequest:
     )
 
 
-def _listed(errors: dict[int, Exception], items: Sequence[IngestItem | Upload]) -> list[ItemError]:
-    def id_of(item: IngestItem | Upload) -> str | None:
+def _listed(errors: dict[int, Exception], items: Sequence[Given]) -> list[ItemError]:
+    def id_of(item: Given) -> str | None:
         id = item.name if isinstance(item, Upload) else item.id
         return None if id is None else short(id, 512)
 
     return [ItemError(position=place, id=id_of(items[place]), detail=str(errors[place])) for place in sorted(errors)]
 
 
-def _near(
-    result: PutResult, places: Sequence[int], items: Sequence[IngestItem | Upload], screen: Screen
-) -> list[DuplicateItem]:
+def _near(result: PutResult, places: Sequence[int], items: Sequence[Given], screen: Screen) -> list[DuplicateItem]:
     def id_of(position: int, id: str) -> str | None:
         item = items[position]
         made_up = isinstance(item, IngestItem) and item.id is None

@@ -42,17 +42,24 @@ class Beside:
         return {fingerprint: [codes[place] for place in places] for fingerprint, codes in self.codes.items()}
 
 
-def codes_beside(engine: Engine, collection: Collection | None, items: Mapping[int, Item]) -> Beside:
+def codes_beside(
+    engine: Engine,
+    collection: Collection | None,
+    items: Mapping[int, Item],
+    made: Mapping[int, Mapping[str, bytes]],
+) -> Beside:
     """What the model beside the one that serves makes of `items`, given by place.
 
-    Raises `InputsMissing` where an item is a code alone, which fits one model only.
+    made: codes that are known already, by place and by the fingerprint of the model. Raises `InputsMissing` where an
+    item is a code alone, which fits one model only.
     """
     other = None if collection is None else _other(collection)
     if collection is None or other is None or other.model is None:
         return Beside()
     entry = engine.registry.by_fingerprint(other.model.fingerprint)
     model = engine.registry.load(entry)
-    places = sorted(items)
+    codes = {place: made[place][entry.fingerprint] for place in items if entry.fingerprint in made.get(place, {})}
+    places = [place for place in sorted(items) if place not in codes]
     inputs = []
     for place in places:
         item = items[place]
@@ -63,11 +70,9 @@ def codes_beside(engine: Engine, collection: Collection | None, items: Mapping[i
                 "DELETE /collections/{collection}/standby"
             )
         inputs.append(model.input.shrink(from_bytes(item.input, item.kind, unlimited()).item))
-    codes, errors = engine.encode_each(model, inputs)
-    return Beside(
-        {entry.fingerprint: {place: code.tobytes() for place, code in zip(places, codes, strict=True)}},
-        {places[position]: error for position, error in errors.items()},
-    )
+    rows, errors = engine.encode_each(model, inputs)
+    codes |= {place: row.tobytes() for place, row in zip(places, rows, strict=True)}
+    return Beside({entry.fingerprint: codes}, {places[position]: error for position, error in errors.items()})
 
 
 def _other(collection: Collection) -> Generation | None:

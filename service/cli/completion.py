@@ -7,7 +7,7 @@ neither answers at once, nothing is completed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -44,7 +44,9 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 def _names(ctx: typer.Context, what: str) -> list[str]:
-    url, data_dir = ctx.params.get("url"), ctx.params.get("data_dir")
+    given, data_dir = ctx.params.get("url"), ctx.params.get("data_dir")
+    first = given[0] if isinstance(given, Sequence) and given and not isinstance(given, str) else given
+    url = first.split(",")[0] if first else None
     if url and Path(data_dir or DEFAULT_DATA_DIR) == DEFAULT_DATA_DIR:
         return _asked(url, what)
     folder = Path(data_dir or DEFAULT_DATA_DIR) / what

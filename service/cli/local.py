@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from index import Screen
 from .. import create
 from ..engine import Engine
 from ..errors import InvalidRequest, faults_of, plainly
-from ..ingest import ingest
+from ..ingest import Prepared, ingest
 from ..jobs import JobStore
 from ..restore import restore
 from ..routes import calibration, duplicates, generations, jobs
@@ -54,10 +54,17 @@ class Local(Service):
         return reply
 
     def ingest(self, body: Body, duplicates: tuple[str, int] | None = None) -> Reply:
-        screen = None if duplicates is None else Screen(duplicates[1], duplicates[0] == "tag")
-        asked = _asked(IngestRequest, body)
+        asked, screen = _asked(IngestRequest, body), _screen(duplicates)
         with whole():
             reply = ingest(self.engine, asked.collection, asked.model, asked.items, skip_bad=True, screen=screen)
+        return _told(reply)
+
+    def store(
+        self, collection: str, model: str | None, items: Sequence[Prepared], duplicates: tuple[str, int] | None
+    ) -> Reply:
+        """The same of items whose codes were made by another process."""
+        with whole():
+            reply = ingest(self.engine, collection, model, items, skip_bad=True, screen=_screen(duplicates))
         return _told(reply)
 
     def generate(self, body: Body) -> Reply:
@@ -180,6 +187,10 @@ def _asked(kind: type[Asked], body: Body) -> Asked:
         return kind.model_validate(body)
     except ValidationError as error:
         raise InvalidRequest(*plainly(faults_of(error))) from None
+
+
+def _screen(duplicates: tuple[str, int] | None) -> Screen | None:
+    return None if duplicates is None else Screen(duplicates[1], duplicates[0] == "tag")
 
 
 def _told(reply: BaseModel) -> Reply:

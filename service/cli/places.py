@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +26,16 @@ Url = Annotated[
         "--url",
         envvar="HAMMINGBIRD_URL",
         help=f"Ask the service at this address (its key in {KEY_VARIABLE}) instead of opening --data-dir.",
+        metavar="ADDRESS",
+    ),
+]
+Urls = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--url",
+        envvar="HAMMINGBIRD_URL",
+        help=f"Ask the service at this address (its key in {KEY_VARIABLE}) instead of opening --data-dir. Several "
+        "of them, or with commas: replicas over one Milvus, which take the batches in turn.",
         metavar="ADDRESS",
     ),
 ]
@@ -128,10 +138,22 @@ def opened(ctx: typer.Context, url: str | None, data_dir: Path, *, there: bool =
             yield here
 
 
+def addresses(ctx: typer.Context, urls: Sequence[str] | None) -> list[str]:
+    """The addresses in options, each of which may have several with commas between them; none for a data directory."""
+    given = [part.strip() for url in urls or () for part in url.split(",") if part.strip()]
+    found = [address for url in given if (address := _address(ctx, url)) is not None]
+    if len(set(found)) < len(found):
+        twice = next(address for address in found if found.count(address) > 1)
+        raise typer.BadParameter(f"--url has {twice} twice")
+    return found
+
+
 def _address(ctx: typer.Context, url: str | None) -> str | None:
     """The address to ask, if any: what stands on the command line counts more than the environment."""
     if not url:
         return None
+    if "," in url:
+        raise typer.BadParameter(f"--url is one address here; only ingest takes several; got {url[:200]!r}")
     sources = {name: getattr(ctx.get_parameter_source(name), "name", "") for name in ("url", "data_dir")}
     if sources["data_dir"] == "COMMANDLINE":
         if sources["url"] == "COMMANDLINE":

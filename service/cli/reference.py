@@ -51,6 +51,7 @@ hammingbird collections
 - `train` computes where it is called, and sends the finished model: a key of scope `admin` is needed, which is tried
   before the training. A model that is there already with the same fingerprint is not stored twice.
 - A service that is too busy (429, 503) is asked again up to four times, after as long as it says.
+- `ingest --workers` and several `--url` are for much data: [bulk ingest](operations.md#bulk-ingest).
 - `check` and `keys` work on the files, so they have no `--url`; `keys` and `backup` may be used beside a service.
 
 ## What goes where

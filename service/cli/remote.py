@@ -21,17 +21,31 @@ from .places import KEY_VARIABLE, Body, Job, Reply, Service
 _TIMEOUT = httpx2.Timeout(660, connect=10)
 """Longer than the service takes at most (`long_request_timeout_s`), so that it is the service that says why."""
 _TRIES = 5
+_NOT_NOW = (429, 502, 503, 504)
+"""Too busy, ending, not ready, or a proxy that found nobody."""
 _LONGEST_WAIT_S = 10.0
 _CHUNK = 1 << 20
 _ARCHIVE = {"content-type": "application/x-tar"}
 _NOT_OURS = "is it the address of a Hammingbird service?"
 
 
+class Unavailable(CommandError):
+    """The service does not answer, or not now: asked later, or another one of its kind, it may do.
+
+    wait_s: how long to wait, where it said so.
+    """
+
+    def __init__(self, message: str, wait_s: float | None = None, *, answers: bool = True) -> None:
+        """answers: whether there was anything that answered."""
+        super().__init__(message)
+        self.wait_s, self.answers = wait_s, answers
+
+
 class Remote(Service):
     """The service at an address."""
 
     def __init__(self, address: str, key: str | None) -> None:
-        self._address = address
+        self.address = address
         headers = {} if key is None else {"authorization": f"Bearer {key}"}
         # A proxy of the environment is for other machines.
         self._client = httpx2.Client(headers=headers, timeout=_TIMEOUT, trust_env=not _is_loopback(address))
@@ -46,9 +60,18 @@ class Remote(Service):
         return self._json("POST", "search", json=body)
 
     def ingest(self, body: Body, duplicates: tuple[str, int] | None = None) -> Reply:
-        asked = {} if duplicates is None else {"on_duplicate": duplicates[0], "radius": str(duplicates[1])}
         with whole():  # else it would not be known what became of it
-            return self._json("POST", "ingest", json=body, params={"on_error": "skip", **asked})
+            return self._json("POST", "ingest", json=body, params=_how(duplicates))
+
+    def ingest_once(self, body: Body, duplicates: tuple[str, int] | None, key: str) -> Reply:
+        """The same as one try, which may be made again, here or at a replica, with the same idempotency key."""
+        headers = {"idempotency-key": key}
+        with whole():
+            return self._json("POST", "ingest", json=body, params=_how(duplicates), headers=headers, tries=1)
+
+    def holds(self, collection: str, id: str) -> bool:
+        """Whether there is an item called `id` in the collection."""
+        return self._reply("GET", "collections", collection, "items", id, accepted=404, tries=1).is_success
 
     def generate(self, body: Body) -> Reply:
         return self._json("POST", "generate", json=body)
@@ -145,7 +168,7 @@ class Remote(Service):
         except ValueError:
             found = None
         if not isinstance(found, dict):
-            raise CommandError(f"{self._address} answered with something else than a reply; {_NOT_OURS}")
+            raise CommandError(f"{self.address} answered with something else than a reply; {_NOT_OURS}")
         return found
 
     def _reply(
@@ -155,18 +178,21 @@ class Remote(Service):
 
         accepted: a status beside those of success that is what was expected. Raises `CommandError`.
         """
-        url = "/".join([self._address, *map(_quoted, path)])
+        url = "/".join([self.address, *map(_quoted, path)])
         for left in reversed(range(tries)):
             try:
                 reply = self._client.request(method, url, **options)
-            except httpx2.ConnectError as error:
-                raise CommandError(
-                    f"nothing answers at {self._address} ({error}); start a service there, or leave --url (and "
-                    "HAMMINGBIRD_URL) out to work in --data-dir"
+            except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+                raise Unavailable(
+                    f"nothing answers at {self.address} ({error}); start a service there, or leave --url (and "
+                    "HAMMINGBIRD_URL) out to work in --data-dir",
+                    answers=False,
                 ) from None
-            except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-                raise CommandError(
-                    f"{self._address} did not answer to the end ({type(error).__name__}: {error}). Whether it did what "
+            except httpx2.InvalidURL as error:
+                raise CommandError(f"{self.address} is no address: {error}") from None
+            except httpx2.HTTPError as error:
+                raise Unavailable(
+                    f"{self.address} did not answer to the end ({type(error).__name__}: {error}). Whether it did what "
                     "was asked is not known; to run the command again is safe"
                 ) from None
             wait = _wait_s(reply)
@@ -175,6 +201,8 @@ class Remote(Service):
             time.sleep(wait)
         if reply.is_success or reply.status_code == accepted:
             return reply
+        if reply.status_code in _NOT_NOW:
+            raise Unavailable(self._refusal(reply), wait)
         raise CommandError(self._refusal(reply))
 
     def _refusal(self, reply: httpx2.Response) -> str:
@@ -183,10 +211,16 @@ class Remote(Service):
             problem = reply.json()
             detail = str(problem["detail"])
         except (ValueError, KeyError, TypeError):
-            return f"{self._address} answered {reply.status_code} {reply.reason_phrase}; {_NOT_OURS}"
+            return f"{self.address} answered {reply.status_code} {reply.reason_phrase}; {_NOT_OURS}"
         if reply.status_code in (401, 403):
             detail += f" (the key is read from {KEY_VARIABLE})"
         return detail
+
+
+def _how(duplicates: tuple[str, int] | None) -> dict[str, str]:
+    """The parameters of an ingest."""
+    asked = {} if duplicates is None else {"on_duplicate": duplicates[0], "radius": str(duplicates[1])}
+    return {"on_error": "skip", **asked}
 
 
 def _quoted(part: str) -> str:

@@ -55,6 +55,7 @@ from .items import (
     SearchReply,
     SearchRequest,
     Timing,
+    check_storable,
 )
 
 __all__ = [
@@ -112,4 +113,5 @@ __all__ = [
     "Timing",
     "TrainData",
     "TrainRequest",
+    "check_storable",
 ]

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
 from .base import INPUT_FIELDS, MOST, Filter, Hit, Input, Inputs, ModelInfo, Payload, Strict, absent
+
+
+def check_storable(payload: Mapping[str, Any] | None) -> None:
+    """Raise `ValueError` unless a payload can be written as JSON."""
+    try:
+        json.dumps(payload, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ValueError("a payload holds JSON only: no NaN, no half surrogate pairs, no endless depth") from None
 
 
 class IngestItem(Inputs):
@@ -19,10 +28,7 @@ class IngestItem(Inputs):
     @field_validator("payload")
     @classmethod
     def _storable(cls, payload: dict[str, Any] | None) -> dict[str, Any] | None:
-        try:
-            json.dumps(payload, allow_nan=False, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            raise ValueError("a payload holds JSON only: no NaN, no half surrogate pairs, no endless depth") from None
+        check_storable(payload)
         return payload
 
     @model_validator(mode="after")
