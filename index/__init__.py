@@ -4,9 +4,9 @@ from .answer import Hit, Page
 from .bits import Codes, from_hex, hamming, pack, to_hex, unpack
 from .brute import BruteIndex
 from .catalogue import Catalogue
-from .collection import Collection
+from .collection import EmbeddedCollection
 from .flat import FlatIndex
-from .generations import Generations, Trial
+from .interface import Collection, Generations, Trial
 from .items import Item, new_id
 from .multihash import MultiHashIndex
 from .protocol import HammingIndex, Hits, Plan
@@ -22,6 +22,7 @@ __all__ = [
     "Collection",
     "CollectionConfig",
     "Duplicate",
+    "EmbeddedCollection",
     "FlatIndex",
     "Generation",
     "Generations",

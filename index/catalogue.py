@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .collection import Collection
+from .collection import EmbeddedCollection
 from .errors import CollectionExists, HammingIndexError, InvalidQuery, StoreDamaged, UnknownCollection
 from .records import CollectionConfig
 
@@ -46,7 +46,7 @@ class Catalogue:
         self._root = root
         self._tuning = tuning
         self._lock = threading.Lock()
-        self._open: dict[str, Collection] = {}
+        self._open: dict[str, EmbeddedCollection] = {}
         self.damaged: dict[str, str] = {}
         self.unknown: list[str] = []
         root.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ class Catalogue:
                 self.unknown.append(entry.name)
             else:
                 try:
-                    self._open[entry.name] = Collection(entry / STORE_FILE, **tuning)
+                    self._open[entry.name] = EmbeddedCollection(entry / STORE_FILE, **tuning)
                 except HammingIndexError as error:
                     self.damaged[entry.name] = str(error)
 
@@ -68,15 +68,15 @@ class Catalogue:
         for collection in self._open.values():
             collection.close()
 
-    def all(self) -> Mapping[str, Collection]:
+    def all(self) -> Mapping[str, EmbeddedCollection]:
         """Every collection that can be used, by name."""
         return dict(sorted(self._open.items()))
 
-    def each(self, ask: Callable[[Collection], T]) -> dict[str, T]:
+    def each(self, ask: Callable[[EmbeddedCollection], T]) -> dict[str, T]:
         """What `ask` says of every collection that can be used, by name; of one deleted meanwhile, nothing."""
         found = {}
         for name, collection in self.all().items():
-            asked: Collection | None = collection
+            asked: EmbeddedCollection | None = collection
             while asked is not None:
                 try:
                     found[name] = ask(asked)
@@ -88,7 +88,7 @@ class Catalogue:
                     asked = now
         return found
 
-    def get(self, name: str) -> Collection:
+    def get(self, name: str) -> EmbeddedCollection:
         """The collection `name`. Raises `UnknownCollection`, `StoreDamaged`."""
         collection = self._open.get(name)
         if collection is not None:
@@ -98,7 +98,7 @@ class Catalogue:
         known = ", ".join(sorted(self._open)[:20]) or "none"
         raise UnknownCollection(f"there is no collection {name[:64]!r}; there are: {known}")
 
-    def create(self, config: CollectionConfig) -> Collection:
+    def create(self, config: CollectionConfig) -> EmbeddedCollection:
         """Make an empty collection. Raises `CollectionExists`, `InvalidQuery`, `InvalidCode`, `StoreFull`."""
         check_name(config.name)
         with self._lock:
@@ -108,14 +108,14 @@ class Catalogue:
             draft = self._root / f".new-{uuid.uuid4().hex}"
             draft.mkdir()
             try:
-                Collection.create(draft / STORE_FILE, config)
+                EmbeddedCollection.create(draft / STORE_FILE, config)
                 os.rename(draft, target)
             except BaseException:
                 shutil.rmtree(draft, ignore_errors=True)
                 raise
             _sync(self._root)
             try:
-                self._open[config.name] = Collection(target / STORE_FILE, **self._tuning)
+                self._open[config.name] = EmbeddedCollection(target / STORE_FILE, **self._tuning)
             except BaseException:
                 shutil.rmtree(target, ignore_errors=True)
                 raise
@@ -149,7 +149,7 @@ class Catalogue:
             try:
                 os.rename(draft, target)
                 _sync(self._root)
-                collection = Collection(target / STORE_FILE, **self._tuning)
+                collection = EmbeddedCollection(target / STORE_FILE, **self._tuning)
             except BaseException:
                 if target.exists():
                     os.rename(target, draft)
@@ -188,7 +188,7 @@ class Catalogue:
             shutil.rmtree(gone)
 
 
-def _move(collection: Collection | None, folder: Path, target: Path) -> None:
+def _move(collection: EmbeddedCollection | None, folder: Path, target: Path) -> None:
     """Rename a collection's folder, under which it may be open."""
     if collection is None:
         os.rename(folder, target)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from . import filters
 from .answer import Page
+from .belonging import went_over
 from .bits import Codes, check_width
 from .copying import MAX_FIELDS, copy_store
 from .errors import (
-    GenerationChanged,
     InvalidCode,
     InvalidQuery,
     StoreDamaged,
@@ -41,8 +42,10 @@ from .store import Store
 from .transaction import Answered, Transaction
 
 
-class Collection:
-    """Exact Hamming search over durable items. Safe to use from many threads."""
+class EmbeddedCollection:
+    """A `Collection` in a file of its own. Safe to use from many threads."""
+
+    backend = "embedded"
 
     def __init__(self, path: Path, **tuning: Any) -> None:
         """Open the collection stored at `path`. Raises `StoreDamaged` where the file fails its checks.
@@ -244,6 +247,11 @@ class Collection:
         with self._live.state() as (reader, _):
             copy_store(reader.db, path)
 
+    @contextmanager
+    def lent(self, scratch: Path) -> Iterator[Path]:
+        """The collection's own store file, which other processes may read at any time."""
+        yield self._live.path
+
     def move(self, folder: Path) -> None:
         """Rename the collection's folder to `folder`; everything goes on meanwhile."""
         self._live.move(folder)
@@ -334,9 +342,7 @@ class Collection:
         model = self.generations.known(snapshot.generation).model
         if fingerprint is not None and (model is None or model.fingerprint != fingerprint):
             self.generations.width_of(fingerprint)  # says where it was never one of ours
-            raise GenerationChanged(
-                f"collection {self.name!r} has gone over to another model since the query was encoded; encode it again"
-            )
+            raise went_over(self.name)
         return model
 
     def glance(self, code: Codes, *, fingerprint: str | None = None, **asked: Any) -> Page | None:

@@ -17,6 +17,7 @@
     ├── StoreFull               no space left; nothing of the request was stored
     ├── StoreBusy               something reads the store for so long that the call cannot be finished
     ├── StoreUnavailable        the disk refused; nothing of the request was acknowledged
+    │   └── BackendUnavailable  Milvus does not answer at the moment; come back
     └── StoreDamaged            what is on disk is not what was written
 
 Every message says what was wrong, the limit, the value seen and the way out.
@@ -96,6 +97,10 @@ class StoreBusy(HammingIndexError):
 
 class StoreUnavailable(HammingIndexError):
     """The disk refused to read or write; nothing of the request was acknowledged."""
+
+
+class BackendUnavailable(StoreUnavailable):
+    """The engine that keeps the collection does not answer; nothing of the request was acknowledged."""
 
 
 class StoreDamaged(HammingIndexError):

@@ -15,12 +15,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
 from .answer import Hit, first_hits
+from .belonging import check_model, models_changed, none_beside, placed, refuse_begin, refuse_missing
 from .bits import Codes, check_width
-from .errors import GenerationChanged, InputsMissing, InvalidCode, ModelMismatch, NoSuchGeneration
+from .errors import InvalidCode, NoSuchGeneration
 from .items import Item
 from .live import Live
 from .reader import Reader
@@ -45,6 +47,10 @@ class Generations:
         with self._live.state() as (reader, _):
             return reader.generations()
 
+    def models(self) -> list[ModelKey | None]:
+        """The model of each generation, None of one without; the one that serves comes first."""
+        return [one.model for one in sorted(self.all(), key=lambda one: one.state != "serving")]
+
     def known(self, number: int) -> Generation:
         """What a generation is, also one that has been given up; its state may be out of date."""
         return self._known[number]
@@ -53,10 +59,7 @@ class Generations:
         """The generation that does not serve, in one of `states`. Raises `NoSuchGeneration`."""
         found = [generation for generation in self.all() if generation.state in states]
         if not found:
-            raise NoSuchGeneration(
-                f"collection {self._name!r} has no codes of a second model that are {' or '.join(states)}; "
-                "POST /collections/{collection}/reencode makes some"
-            )
+            raise none_beside(self._name, states)
         return found[0]
 
     # -- writing -------------------------------------------------------------------------------------------
@@ -75,16 +78,7 @@ class Generations:
 
     def check(self, fingerprint: str | None) -> None:
         """Raise `ModelMismatch` unless `fingerprint` is that of the model that serves (None: ready-made codes)."""
-        serving = self._known[self._live.snapshot.generation]
-        if fingerprint is None or fingerprint == serving.fingerprint:
-            return
-        if serving.model is None:
-            raise ModelMismatch(f"collection {self._name!r} takes ready-made codes only; it has no model")
-        raise ModelMismatch(
-            f"collection {self._name!r} was filled by {serving.model.name}:{serving.model.version} (fingerprint "
-            f"{serving.model.fingerprint[:12]}), this is fingerprint {fingerprint[:12]}; codes of two models cannot be "
-            "compared, so use that model or a new collection"
-        )
+        check_model(self._name, self._known[self._live.snapshot.generation].model, fingerprint)
 
     def place(
         self, transaction: Transaction, expected: int, codes: Mapping[str | None, Sequence[bytes]]
@@ -95,26 +89,15 @@ class Generations:
         where codes of a present model are not there, `InputsMissing` where they cannot be had.
         """
         shadow = transaction.shadow
-        if None in codes:
-            if shadow is not None:
-                raise InputsMissing(
-                    f"collection {self._name!r} has codes of two models, so it takes no ready-made ones, which fit one "
-                    "of them; send the items themselves, or give the second model up (DELETE .../standby)"
-                )
-            if transaction.generation != expected:
-                raise GenerationChanged(f"collection {self._name!r} has gone over to another model; send this again")
-            return codes[None], None
         numbers = [transaction.generation] + ([] if shadow is None else [shadow.number])
         wanted = [self._known[number].fingerprint for number in numbers]
-        if not all(fingerprint in codes for fingerprint in wanted):
-            raise GenerationChanged(f"the models of collection {self._name!r} have changed; encode again and try again")
-        return codes[wanted[0]], None if shadow is None else codes[wanted[1]]
+        return placed(self._name, wanted, codes, stayed=transaction.generation == expected)
 
     def chosen(self, generation: int, codes: Mapping[str | None, Sequence[bytes]]) -> Sequence[bytes]:
         """Of `codes` by fingerprint, those of a generation. Raises `GenerationChanged` where they are not there."""
         own = codes.get(self._known[generation].fingerprint, codes.get(None))
         if own is None:
-            raise GenerationChanged(f"the models of collection {self._name!r} have changed; encode again and try again")
+            raise models_changed(self._name)
         return own
 
     # -- another model -------------------------------------------------------------------------------------
@@ -132,8 +115,8 @@ class Generations:
         def step(transaction: Transaction) -> Generation:
             shadow = transaction.shadow
             state = None if shadow is None else transaction.state_of(shadow.number)
-            self._refuse_begin(model, self._known[transaction.generation], state)
-            self._refuse_missing(transaction.missing_inputs(seen), None)
+            refuse_begin(self._name, model, self._known[transaction.generation].fingerprint, state)
+            refuse_missing(self._name, transaction.missing_inputs(seen), None)
             transaction.drop()
             number = transaction.begin(model, bits, created_at)
             self._known[number] = Generation(number, model, bits, "filling", 0, created_at)
@@ -145,30 +128,10 @@ class Generations:
         """Raise as `begin` does, before anything is done; returns the newest key that was looked at."""
         with self._live.state() as (reader, _):
             other = next((one.state for one in reader.generations() if one.state != "serving"), None)
-            self._refuse_begin(model, self._known[reader.generation], other)
-            self._refuse_missing(reader.missing_inputs(), reader.count)
+            refuse_begin(self._name, model, self._known[reader.generation].fingerprint, other)
+            refuse_missing(self._name, reader.missing_inputs(), reader.count)
             seen: int = reader.last_key
             return seen
-
-    def _refuse_begin(self, model: ModelKey, serving: Generation, other: str | None) -> None:
-        if serving.fingerprint == model.fingerprint:
-            raise ModelMismatch(
-                f"collection {self._name!r} already has the codes of {model.name}:{model.version} (fingerprint "
-                f"{model.fingerprint[:12]}); name another model"
-            )
-        if other not in (None, "kept"):
-            raise NoSuchGeneration(
-                f"collection {self._name!r} is going over to another model already, whose codes are {other}; wait for "
-                "that job, cancel it, or give them up with DELETE /collections/{collection}/standby"
-            )
-
-    def _refuse_missing(self, missing: int, items: int | None) -> None:
-        if missing:
-            of = "" if items is None else f" of {items:,}"
-            raise InputsMissing(
-                f"{missing:,}{of} items of collection {self._name!r} have no kept input, so no other model can encode "
-                "them: they came as codes, or keep_inputs is off. Ingest them as items, or fill a new collection"
-            )
 
     def fill(self, number: int, keys: Sequence[int], codes: Codes) -> int:
         """Store codes `(n, bits / 8)` of the items with these keys, where those are still there and have none yet.
@@ -187,6 +150,19 @@ class Generations:
             return shadow.fill(rows)
 
         return self._live.commit(step)
+
+    @contextmanager
+    def uncoded(self, number: int, scratch: Path) -> Iterator[tuple[Path, int]]:
+        """The collection's own store file, and the number itself: see `Reader.uncoded`."""
+        yield self._live.path, number
+
+    def leftover(self, number: int) -> list[Item]:
+        """Nothing: whatever has no code when the filling begins is filled, and what comes later comes with one."""
+        return []
+
+    def fill_items(self, number: int, items: Sequence[Item], codes: Codes) -> None:
+        """Not needed, as nothing is left over."""
+        assert not items
 
     @contextmanager
     def trial(self, number: int) -> Iterator[Trial]:
@@ -244,6 +220,10 @@ class Trial:
     reader: Reader
     serving: Snapshot
     successor: Successor
+
+    def get(self, id: str) -> Item | None:
+        """The item called `id`, with the code that serves."""
+        return self.reader.get(id)
 
     def nearest(self, code: Codes, k: int, *, new: bool) -> list[Hit]:
         """The `k` nearest to a code of the one model or the other, with their payloads, by distance and then id."""

@@ -271,6 +271,11 @@ class Live:
                 self._store.records_removed, self._uncopied = True, 0
 
     @property
+    def path(self) -> Path:
+        """Of the store."""
+        return self._store.path
+
+    @property
     def _folder(self) -> Path:
         return self._store.path.parent
 

@@ -135,15 +135,20 @@ def _match(reader: Reader, near: Hits, where: Condition) -> np.ndarray[tuple[int
     return np.isin(near.keys, np.array([key for (key,) in rows], np.int64), assume_unique=True)
 
 
+def check_reranked(items: int) -> None:
+    """Raise `InvalidQuery` where more items are near than are reranked."""
+    if items > MAX_RERANKED:
+        raise InvalidQuery(
+            f"{items:,} items are near, at most {MAX_RERANKED:,} are reranked; ask for a smaller radius, or for k"
+        )
+
+
 def _reranked(
     reader: Reader, found: Hits, query: Query, take: int, after: tuple[float, str] | None, total: int, bound: str
 ) -> Page:
     """The page in the order of the soft distance, then of ids."""
     assert query.logits is not None
-    if len(found) > MAX_RERANKED:
-        raise InvalidQuery(
-            f"{len(found):,} items are near, at most {MAX_RERANKED:,} are reranked; ask for a smaller radius, or for k"
-        )
+    check_reranked(len(found))
     keys, distances = found.keys.tolist(), found.distances.tolist()
     ids = reader.ids(keys, after=None, limit=len(keys))
     if len(ids) < len(keys):

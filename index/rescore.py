@@ -32,28 +32,37 @@ class Rescore:
     """Of their inputs together."""
 
 
+def check_many(items: int, by: Rescore) -> None:
+    """Raise `InvalidQuery` where more items are near than may be looked at."""
+    if items > by.most:
+        raise InvalidQuery(
+            f"{items:,} items are near, at most {by.most:,} are compared exactly (max_oversampled); ask for less "
+            "with k x oversample, or for those within a radius"
+        )
+
+
+def check_inputs(items: int, inputs: int, size: int, by: Rescore) -> None:
+    """Raise `InputsMissing` where `inputs` are fewer than `items`, `InvalidQuery` where their `size` is too large."""
+    if inputs < items:
+        raise InputsMissing(
+            f"{items - inputs:,} of the {items:,} items that were found have no kept input to compare with: "
+            "they came as codes, or keep_inputs was off. Rerank soft, which needs none, or ingest them as items"
+        )
+    if size > by.most_bytes:
+        raise InvalidQuery(
+            f"the inputs of the {items:,} items that were found have {size:,} bytes, at most {by.most_bytes:,} are "
+            "compared in one search (max_oversampled_bytes); ask for less with k x oversample"
+        )
+
+
 def rescored(reader: Reader, found: Hits, by: Rescore, take: int, *, payloads: bool, codes: bool) -> list[Hit]:
     """The first `take` of `found` by (distance of the inputs, id); minus that distance is a hit's score.
 
     Raises `InvalidQuery` where they are more than may be looked at, `InputsMissing` where one has no input.
     """
-    if len(found) > by.most:
-        raise InvalidQuery(
-            f"{len(found):,} items are near, at most {by.most:,} are compared exactly (max_oversampled); ask for less "
-            "with k x oversample, or for those within a radius"
-        )
+    check_many(len(found), by)
     keys = found.keys.tolist()
-    inputs, size = reader.inputs_of(keys)
-    if inputs < len(keys):
-        raise InputsMissing(
-            f"{len(keys) - inputs:,} of the {len(keys):,} items that were found have no kept input to compare with: "
-            "they came as codes, or keep_inputs was off. Rerank soft, which needs none, or ingest them as items"
-        )
-    if size > by.most_bytes:
-        raise InvalidQuery(
-            f"the inputs of the {len(keys):,} items that were found have {size:,} bytes, at most {by.most_bytes:,} are "
-            "compared in one search (max_oversampled_bytes); ask for less with k x oversample"
-        )
+    check_inputs(len(keys), *reader.inputs_of(keys), by)
     items = reader.with_keys(keys)
     key_of = dict(reader.ids(keys, after=None, limit=len(keys)))
     if not len(items) == len(key_of) == len(keys):

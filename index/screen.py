@@ -10,8 +10,9 @@ The items are taken one after another, as if each were a write of its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,6 @@ from .reader import Known, Reader
 from .records import Duplicate, Screen
 from .scan import KEY_BITS, KEY_MASK, STRETCH, distance_at, least
 from .snapshot import Snapshot
-from .transaction import Transaction
 from .words import Query, Words, as_query, as_words, kernel, padded, words_of
 
 MARK = "duplicate_of"
@@ -121,7 +121,33 @@ class _Arrivals:
         )
 
 
-def screened(transaction: Transaction, sighting: Sighting) -> tuple[list[tuple[int, Item]], list[Duplicate]]:
+class Sight(Protocol):
+    """What `screened` looks at of a `Sighting`."""
+
+    bits: int
+    generation: int
+    items: Sequence[Item]
+    screen: Screen
+    codes: Codes
+    last_key: int
+
+    @property
+    def keys(self) -> list[int]: ...
+    def near(self, position: int) -> Iterator[tuple[int, int]]: ...
+
+
+class Standing(Protocol):
+    """What `screened` asks of a `Transaction`."""
+
+    generation: int
+
+    def above(self, key: int) -> list[tuple[int, str, bytes]]: ...
+    def known(self, ids: Iterable[str]) -> dict[str, Known]: ...
+    def ids(self, keys: Iterable[int]) -> dict[int, str]: ...
+    def payload(self, key: int) -> dict[str, Any] | None: ...
+
+
+def screened(transaction: Standing, sighting: Sight) -> tuple[list[tuple[int, Item]], list[Duplicate]]:
     """The items to store with their positions, in their order, and the duplicates among all.
 
     Raises `GenerationChanged` where codes of another model serve by now.
@@ -134,7 +160,7 @@ def screened(transaction: Transaction, sighting: Sighting) -> tuple[list[tuple[i
 class _Screening:
     """The look at one write's items, inside it."""
 
-    def __init__(self, transaction: Transaction, sighting: Sighting) -> None:
+    def __init__(self, transaction: Standing, sighting: Sight) -> None:
         self._transaction, self._sighting, self._screen = transaction, sighting, sighting.screen
         recent = transaction.above(sighting.last_key)
         codes = np.frombuffer(b"".join(code for _, _, code in recent), np.uint8)

@@ -14,8 +14,11 @@ from .transaction import Transaction
 def told_before(transaction: Transaction, key: str, digest: bytes) -> str | None:
     """The reply to the request with this idempotency key, where it was answered before. Raises `KeyReused`."""
     known = transaction.answered(key)
-    if known is None:
-        return None
+    return None if known is None else same_request(known, digest)
+
+
+def same_request(known: tuple[bytes, str], digest: bytes) -> str:
+    """The reply of a request known by its digest and reply. Raises `KeyReused` where `digest` is of another one."""
     if known[0] != digest:
         raise KeyReused(
             "this Idempotency-Key came with another request before; what that one did stands. "

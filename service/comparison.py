@@ -68,7 +68,7 @@ def queries_for(trial: Trial, recent: Sequence[Input], model: Model, count: int)
 def _replayed(trial: Trial, value: Input, model: Model) -> Query:
     if value.id is None:
         return Query(decode(value, model.input, unlimited()), recent=True)
-    item = trial.reader.get(value.id)
+    item = trial.get(value.id)
     if item is None or item.input is None:
         raise UnknownItem(value.id)
     return replace(_stored(item), recent=True)

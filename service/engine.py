@@ -141,8 +141,8 @@ class Engine:
             entry = self.registry.get(reference)
             users = [
                 name
-                for name, generations in self.catalogue.each(lambda collection: collection.generations.all()).items()
-                if any(one.fingerprint == entry.fingerprint for one in generations)
+                for name, models in self.catalogue.each(lambda collection: collection.generations.models()).items()
+                if any(model is not None and model.fingerprint == entry.fingerprint for model in models)
             ]
             if users:
                 raise InUse(
@@ -174,12 +174,12 @@ class Engine:
         The first request then finds everything in place, and what would fail it is known beforehand.
         """
         faults = []
-        for name, generations in self.catalogue.each(lambda collection: collection.generations.all()).items():
-            for generation in generations:
-                if generation.fingerprint is None or self.stopping:
+        for name, models in self.catalogue.each(lambda collection: collection.generations.models()).items():
+            for key in models:
+                if key is None or self.stopping:
                     continue
                 try:
-                    model = self.registry.load(self.registry.by_fingerprint(generation.fingerprint))
+                    model = self.registry.load(self.registry.by_fingerprint(key.fingerprint))
                     fault = self._canary(self.encoders.of(model)).fault
                 except ModelsError as error:
                     fault = str(error)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from index import Collection, Generation, Item
+from index import Collection, Item, ModelKey
 from index.errors import GenerationChanged, InputsMissing
 from models.errors import InvalidInput
 
@@ -54,9 +54,9 @@ def codes_beside(
     item is a code alone, which fits one model only.
     """
     other = None if collection is None else _other(collection)
-    if collection is None or other is None or other.model is None:
+    if collection is None or other is None:
         return Beside()
-    entry = engine.registry.by_fingerprint(other.model.fingerprint)
+    entry = engine.registry.by_fingerprint(other.fingerprint)
     model = engine.registry.load(entry)
     codes = {place: made[place][entry.fingerprint] for place in items if entry.fingerprint in made.get(place, {})}
     places = [place for place in sorted(items) if place not in codes]
@@ -66,7 +66,7 @@ def codes_beside(
         if item.kind is None or item.input is None:
             raise InputsMissing(
                 f"item {place} came as a code, but collection {collection.name!r} has codes of two models now "
-                f"({entry.reference} is {other.state}); send the item itself, or give the second model up with "
+                f"({entry.reference} is the second); send the item itself, or give the second model up with "
                 "DELETE /collections/{collection}/standby"
             )
         inputs.append(model.input.shrink(from_bytes(item.input, item.kind, unlimited()).item))
@@ -75,5 +75,5 @@ def codes_beside(
     return Beside({entry.fingerprint: codes}, {places[position]: error for position, error in errors.items()})
 
 
-def _other(collection: Collection) -> Generation | None:
-    return next((one for one in collection.generations.all() if one.state != "serving"), None)
+def _other(collection: Collection) -> ModelKey | None:
+    return next(iter(collection.generations.models()[1:]), None)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from index import (
-    Collection,
     CollectionConfig,
+    EmbeddedCollection,
     Item,
     hamming,
     sidecar,
@@ -25,15 +25,15 @@ QUIET = {"merge_at": 1 << 40, "copy_from": 1}
 """No merge but those that are asked for, and each saves a copy."""
 
 
-def make(root: Path, bits: int = 64, **tuning: Any) -> Collection:
+def make(root: Path, bits: int = 64, **tuning: Any) -> EmbeddedCollection:
     folder = root / "things"
     folder.mkdir(parents=True)
-    Collection.create(folder / STORE_FILE, CollectionConfig("things", bits, None, True, "2026-01-01T00:00:00Z"))
+    EmbeddedCollection.create(folder / STORE_FILE, CollectionConfig("things", bits, None, True, "2026-01-01T00:00:00Z"))
     return opened(root, **tuning)
 
 
-def opened(root: Path, **tuning: Any) -> Collection:
-    return Collection(root / "things" / STORE_FILE, **{**QUIET, **tuning})
+def opened(root: Path, **tuning: Any) -> EmbeddedCollection:
+    return EmbeddedCollection(root / "things" / STORE_FILE, **{**QUIET, **tuning})
 
 
 def some(count: int, rng: np.random.Generator, *, first: int = 0, size: int = 8) -> list[Item]:
@@ -42,7 +42,7 @@ def some(count: int, rng: np.random.Generator, *, first: int = 0, size: int = 8)
     return [Item(f"i{n:05d}", rng.bytes(size), {"n": n} if n % 3 == 0 else None) for n in numbers]
 
 
-def assert_holds(collection: Collection, items: dict[str, Item]) -> None:
+def assert_holds(collection: EmbeddedCollection, items: dict[str, Item]) -> None:
     """It is sound, holds these items, and answers as the brute force does."""
     assert collection.check().faults == ()
     assert {item.id: item for item in collection.scan()} == items
@@ -74,7 +74,7 @@ def by_id(items: Sequence[Item]) -> dict[str, Item]:
     return {item.id: item for item in items}
 
 
-def sequence_of(collection: Collection) -> int:
+def sequence_of(collection: EmbeddedCollection) -> int:
     with collection._live.state() as (reader, _):
         return reader.sequence
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from index import Collection, CollectionConfig, Generation, Item, ModelKey, PutResult, hamming
+from index import CollectionConfig, EmbeddedCollection, Generation, Item, ModelKey, PutResult, hamming
 from index.catalogue import STORE_FILE
 
 TUNING = {"merge_at": 3, "copy_from": 0, "quiet_s": 0.001}
@@ -31,18 +31,18 @@ def item_of(id: str, text: bytes, payload: Any = None) -> Item:
     return Item(id, b"", payload, "text", text)
 
 
-def make(root: Path, **tuning: Any) -> Collection:
+def make(root: Path, **tuning: Any) -> EmbeddedCollection:
     (root / "things").mkdir(parents=True)
     config = CollectionConfig("things", BITS[0], key_of(0), True, "2026-01-01T00:00:00Z")
-    Collection.create(root / "things" / STORE_FILE, config)
+    EmbeddedCollection.create(root / "things" / STORE_FILE, config)
     return opened(root, **tuning)
 
 
-def opened(root: Path, **tuning: Any) -> Collection:
-    return Collection(root / "things" / STORE_FILE, **{**TUNING, **tuning})
+def opened(root: Path, **tuning: Any) -> EmbeddedCollection:
+    return EmbeddedCollection(root / "things" / STORE_FILE, **{**TUNING, **tuning})
 
 
-def put(collection: Collection, items: Sequence[Item], models: Sequence[int]) -> PutResult:
+def put(collection: EmbeddedCollection, items: Sequence[Item], models: Sequence[int]) -> PutResult:
     """Store items with the codes of `models`, the first of which is the writer's own."""
     first, *others = models
     beside = {key_of(model).fingerprint: [code_by(model, item) for item in items] for model in others}
@@ -50,13 +50,13 @@ def put(collection: Collection, items: Sequence[Item], models: Sequence[int]) ->
     return collection.put(coded, fingerprint=key_of(first).fingerprint, beside=beside)
 
 
-def models_of(collection: Collection) -> list[int]:
+def models_of(collection: EmbeddedCollection) -> list[int]:
     """The models whose codes must be written, the one that serves first."""
     found = sorted(collection.generations.all(), key=lambda one: one.state != "serving")
     return [int(one.model.name[1:]) for one in found if one.model]
 
 
-def fill(collection: Collection, number: int, model: int, *, most: int = 1 << 30) -> int:
+def fill(collection: EmbeddedCollection, number: int, model: int, *, most: int = 1 << 30) -> int:
     """Store the codes of at most `most` items that are there."""
     with collection._live.state() as (reader, _):
         rows = reader.db.execute("SELECT key, id, input FROM items ORDER BY key LIMIT ?", (most,)).fetchall()
@@ -65,7 +65,7 @@ def fill(collection: Collection, number: int, model: int, *, most: int = 1 << 30
     return collection.generations.fill(number, [key for key, *_ in rows], codes.reshape(len(rows), BITS[model] // 8))
 
 
-def go_over(collection: Collection, model: int) -> Generation:
+def go_over(collection: EmbeddedCollection, model: int) -> Generation:
     """All of a change of model."""
     generation = collection.generations.begin(key_of(model), BITS[model])
     fill(collection, generation.number, model)
@@ -80,7 +80,7 @@ def expected(items: dict[str, Item], model: int, near: bytes) -> list[tuple[int,
     )
 
 
-def assert_holds(collection: Collection, items: dict[str, Item], model: int) -> None:
+def assert_holds(collection: EmbeddedCollection, items: dict[str, Item], model: int) -> None:
     """It is sound, serves codes of `model` and no other, and answers as the brute force does."""
     assert collection.check().faults == ()
     assert collection.config.model == key_of(model)

@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from index import Catalogue, Codes, Collection, CollectionConfig, Item
+from index import Catalogue, Codes, CollectionConfig, EmbeddedCollection, Item
 
 from . import machine
 from .codes import clustered
@@ -139,7 +139,7 @@ def _writers(root: Path, bits: int) -> Iterator[Measure]:
             collection = catalogue.create(_config(bits))
             each = 640 // writers
 
-            def write(writer: int, collection: Collection = collection, each: int = each) -> None:
+            def write(writer: int, collection: EmbeddedCollection = collection, each: int = each) -> None:
                 for number in range(each):
                     collection.put([Item(f"{writer}-{number}", bytes(bits // 8))])
 

@@ -238,14 +238,14 @@ def test_first_ingests_at_once_make_one_collection(client: TestClient) -> None:
 def test_a_collection_made_for_items_that_cannot_be_stored_goes_again(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from index.collection import Collection
+    from index.collection import EmbeddedCollection
     from index.errors import StoreFull
 
     def full(*arguments: Any, **options: Any) -> None:
         raise StoreFull("full")
 
     with monkeypatch.context() as broken:
-        broken.setattr(Collection, "put", full)
+        broken.setattr(EmbeddedCollection, "put", full)
         assert_problem(ingest(client, {"image": DIGIT}, collection="new", model="digits-hash"), 507, "disk-full")
     assert_problem(client.get("/collections/new"), 404, "unknown-collection")
 

@@ -19,7 +19,7 @@ import pytest
 from starlette.testclient import TestClient
 from support import assert_problem, vectors
 
-from index import Collection
+from index import EmbeddedCollection
 from models.data import Dataset
 from service import comparison
 from service.app import create_app
@@ -365,9 +365,9 @@ def test_a_collection_deleted_meanwhile_ends_the_job(service: TestClient, monkey
 def test_a_query_encoded_by_the_old_model_is_encoded_again(service: TestClient) -> None:
     """A flip between the encoding and the search: the answer is of the new model, code and hits."""
     reencode(service, "wide", flip=False)
-    search, flips = Collection.search, []
+    search, flips = EmbeddedCollection.search, []
 
-    def flipping(self: Collection, *args: Any, **options: Any) -> Any:
+    def flipping(self: EmbeddedCollection, *args: Any, **options: Any) -> Any:
         if not flips:
             flips.append(self.generations.flip(self.generations.beside("ready", "kept").number))
         return search(self, *args, **options)
@@ -377,7 +377,7 @@ def test_a_query_encoded_by_the_old_model_is_encoded_again(service: TestClient) 
         flips.clear()
         before = info(service)["model"]["name"]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Collection, "search", flipping)
+            patch.setattr(EmbeddedCollection, "search", flipping)
             body = {"collection": "things", "query": query, "rerank": soft, "k": 3}
             reply = service.post("/search", json=body).json()
         after = info(service)["model"]["name"]

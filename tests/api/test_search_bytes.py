@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 from support import assert_problem, png
 
-from index import Collection
+from index import EmbeddedCollection
 from models.data import Dataset
 from service import errors
 from service.app import create_app
@@ -67,7 +67,7 @@ def test_the_reply_is_what_its_schema_says(odd: TestClient, options: dict[str, A
     assert int(response.headers["content-length"]) == len(response.content)
     reply = SearchReply.model_validate_json(response.content, strict=True)
     assert json.loads(reply.model_dump_json()) == response.json(), "nothing more, nothing less"
-    collection: Collection = odd.app.state.engine.catalogue.get("odd")  # type: ignore[attr-defined]
+    collection: EmbeddedCollection = odd.app.state.engine.catalogue.get("odd")  # type: ignore[attr-defined]
     shown = {name: value for name, value in options.items() if name not in ("include", "filter")}
     page = collection.search(np.array([0, 255], np.uint8), **shown)
     assert [(hit.id, hit.distance) for hit in reply.hits] == [(hit.id, hit.distance) for hit in page.hits]
@@ -159,7 +159,7 @@ def test_a_short_search_runs_on_the_event_loop_and_a_long_one_does_not(
     odd: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: dict[str, int] = {}
-    glance, search = Collection.glance, Collection.search
+    glance, search = EmbeddedCollection.glance, EmbeddedCollection.search
 
     def noted(name: str, method: Any) -> Any:
         def call(*args: Any, **options: Any) -> Any:
@@ -168,8 +168,8 @@ def test_a_short_search_runs_on_the_event_loop_and_a_long_one_does_not(
 
         return call
 
-    monkeypatch.setattr(Collection, "glance", noted("glance", glance))
-    monkeypatch.setattr(Collection, "search", noted("search", search))
+    monkeypatch.setattr(EmbeddedCollection, "glance", noted("glance", glance))
+    monkeypatch.setattr(EmbeddedCollection, "search", noted("search", search))
     body: dict[str, Any] = {"collection": "odd", "query": {"code": "00ff"}, "k": 3}
     assert odd.post("/search", json=body).status_code == 200
     assert list(ran) == ["glance"]

@@ -21,7 +21,7 @@ import pytest
 from support import server
 from wire import Stream
 
-from index import Collection
+from index import EmbeddedCollection
 from index.catalogue import STORE_FILE
 
 CODE = "00" * 8
@@ -92,7 +92,7 @@ def test_fifty_in_flight_are_answered_and_new_ones_refused(root: Path, signals: 
         replies = [client.reply() for client, _ in clients]
         assert {(status, body["created"]) for status, body in replies} == {(200, 1)}
         assert process.wait(10) == 0
-    collection = Collection(root / "collections" / "digits" / STORE_FILE)
+    collection = EmbeddedCollection(root / "collections" / "digits" / STORE_FILE)
     assert len(collection) == 350
     collection.close()
 
@@ -131,7 +131,7 @@ def test_a_stream_is_told_and_what_it_sent_is_stored(root: Path) -> None:
         quick.socket.close()
     counts = {}
     for name, letter in (("quiet", "q"), ("quick", "e")):
-        collection = Collection(root / "collections" / name / STORE_FILE)
+        collection = EmbeddedCollection(root / "collections" / name / STORE_FILE)
         counts[name] = len(collection)
         assert {item.id for item in collection.scan()} == {f"{letter}{number}" for number in range(counts[name])}
         collection.close()

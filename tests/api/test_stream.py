@@ -420,17 +420,17 @@ def test_a_collection_deleted_meanwhile_is_not_made_again(data_dir: Path, monkey
 
 def test_a_full_disk_is_told_with_what_is_stored(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Earlier batches stay, and the reply says so."""
-    from index.collection import Collection
+    from index.collection import EmbeddedCollection
     from index.errors import StoreFull
 
-    put = Collection.put
+    put = EmbeddedCollection.put
 
-    def full(self: Collection, items: Any, **options: Any) -> Any:
+    def full(self: EmbeddedCollection, items: Any, **options: Any) -> Any:
         if any(item.id == "g2" for item in items):
             raise StoreFull("the disk is full; nothing was stored")
         return put(self, items, **options)
 
-    monkeypatch.setattr(Collection, "put", full)
+    monkeypatch.setattr(EmbeddedCollection, "put", full)
     monkeypatch.setattr(stream, "BATCH_LINES", 2)
     body = lines(*({"id": f"g{place}", "image": DIGIT} for place in range(4)))
     assert "items stored before that: 2 (they stay" in assert_problem(send(client, body), 507, "disk-full")["detail"]

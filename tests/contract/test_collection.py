@@ -17,8 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from index import (
     Catalogue,
-    Collection,
     CollectionConfig,
+    EmbeddedCollection,
     Item,
     ModelKey,
     PutResult,
@@ -53,11 +53,11 @@ TUNING = {"merge_at": 3, "copy_from": 0, "quiet_s": 0.001}
 """Merges and copies at every turn, so that few items meet all that many would."""
 
 
-def make(root: Path, *, merge_at: int = 3) -> Collection:
+def make(root: Path, *, merge_at: int = 3) -> EmbeddedCollection:
     folder = root / "things"
     folder.mkdir(parents=True)
-    Collection.create(folder / STORE_FILE, config())
-    return Collection(folder / STORE_FILE, **{**TUNING, "merge_at": merge_at})
+    EmbeddedCollection.create(folder / STORE_FILE, config())
+    return EmbeddedCollection(folder / STORE_FILE, **{**TUNING, "merge_at": merge_at})
 
 
 def expected(
@@ -189,7 +189,7 @@ class CollectionMachine(RuleBasedStateMachine):
             data = bytearray(path.read_bytes())
             data[at % len(data)] ^= 1 << at % 8
             path.write_bytes(data)
-        self.collection = Collection(store, **TUNING)
+        self.collection = EmbeddedCollection(store, **TUNING)
 
     # -- searches ------------------------------------------------------------------------------------------
 
@@ -486,7 +486,7 @@ DAMAGED = {
 }
 
 
-def damaged(root: Path, damage: str) -> Collection:
+def damaged(root: Path, damage: str) -> EmbeddedCollection:
     """A collection of `a` and `b` whose file is damaged while it is open."""
     collection = make(root)
     collection.put([Item("a", b"\0\0"), Item("b", b"\0\1")])
@@ -538,7 +538,7 @@ def test_a_store_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
         other.execute("PRAGMA user_version = 99")
     other.close()
     with pytest.raises(StoreDamaged, match="newer release"):
-        Collection(path)
+        EmbeddedCollection(path)
 
 
 def test_unknown_items_are_said_to_be_unknown(tmp_path: Path) -> None:
@@ -570,7 +570,7 @@ def test_flipped_bytes_are_found_or_harmless(tmp_path: Path, flips: int) -> None
             data[at] ^= 1 << rng.integers(8)
         (folder / STORE_FILE).write_bytes(data)
         try:
-            copy = Collection(folder / STORE_FILE)
+            copy = EmbeddedCollection(folder / STORE_FILE)
         except (StoreDamaged, StoreUnavailable):
             found += 1
             continue

@@ -13,7 +13,7 @@ import pytest
 from collecting import COPY, assert_holds, by_id, make, opened, some, uses_its_copy
 
 from index import (
-    Collection,
+    EmbeddedCollection,
     Item,
     sidecar,
     store,
@@ -24,7 +24,7 @@ from index.errors import StoreBusy, StoreFull
 class Secrets:
     """Items of which every part can be recognised on disk, some of them deleted or replaced."""
 
-    def __init__(self, collection: Collection) -> None:
+    def __init__(self, collection: EmbeddedCollection) -> None:
         rng = np.random.default_rng(13)
         items = [
             Item(rng.bytes(16).hex(), rng.bytes(32), {"word": rng.bytes(16).hex(), "n": n}, "text", rng.bytes(100))
@@ -57,7 +57,7 @@ class Secrets:
         return [(name, part) for name, data in files.items() for part in wanted if part in data]
 
 
-def searched(collection: Collection, items: dict[str, Item]) -> list[Any]:
+def searched(collection: EmbeddedCollection, items: dict[str, Item]) -> list[Any]:
     """A sample of answers of every kind."""
     answers = []
     for item in list(items.values())[::40]:

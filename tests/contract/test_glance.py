@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from index import Catalogue, Collection, CollectionConfig, Item
+from index import Catalogue, CollectionConfig, EmbeddedCollection, Item
 from index.answer import Hit
 from index.glance import MOST
 from index.multihash import MultiHashIndex
@@ -18,7 +18,7 @@ SEED = 11
 
 
 @pytest.fixture(scope="module")
-def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCollection]:
     """40,000 codes of 64 bits, hashed, and as many again of the delta: some replaced, some deleted, many equal."""
     catalogue = Catalogue(tmp_path_factory.mktemp("glance"))
     made = catalogue.create(CollectionConfig("a", 64, None, False, "2026-01-01T00:00:00Z"))
@@ -39,7 +39,7 @@ def shown(hits: object) -> list[tuple[object, ...]]:
 
 @pytest.mark.parametrize("count_only", [False, True])
 @pytest.mark.parametrize(("payloads", "codes"), [(True, False), (False, True)])
-def test_a_glance_is_the_search(collection: Collection, payloads: bool, codes: bool, count_only: bool) -> None:
+def test_a_glance_is_the_search(collection: EmbeddedCollection, payloads: bool, codes: bool, count_only: bool) -> None:
     """H8: exact and complete, ties by id, whichever way it was answered."""
     _, queries = clustered(1, 64, 60, seed=SEED)
     answered = 0
@@ -59,7 +59,7 @@ def test_a_glance_is_the_search(collection: Collection, payloads: bool, codes: b
     assert answered > 200, "most of them are short"
 
 
-def test_what_is_not_short_is_left_to_the_search(collection: Collection) -> None:
+def test_what_is_not_short_is_left_to_the_search(collection: EmbeddedCollection) -> None:
     code = np.zeros(8, np.uint8)
 
     def glance(code: np.ndarray[tuple[int], np.dtype[np.uint8]], k: int | None, radius: int | None, limit: int = 1000):  # type: ignore[no-untyped-def]
@@ -73,7 +73,7 @@ def test_what_is_not_short_is_left_to_the_search(collection: Collection) -> None
         assert glance(*wrong) is None, "what is wrong with it, the search says"
 
 
-def test_a_glance_waits_for_nobody(collection: Collection) -> None:
+def test_a_glance_waits_for_nobody(collection: EmbeddedCollection) -> None:
     """While another glance reads there is none for what is not known yet, and the search answers."""
     query = clustered(1, 64, 1, seed=SEED)[1][0]
     with collection._live.glance._busy:
@@ -81,7 +81,9 @@ def test_a_glance_waits_for_nobody(collection: Collection) -> None:
     assert len(collection.search(query, k=3).hits) == 3
 
 
-def test_kept_rows_have_a_limit_and_are_never_wrong(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_rows_have_a_limit_and_are_never_wrong(
+    collection: EmbeddedCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """However few rows are kept, and whatever was written since: the answer is that of the search."""
     monkeypatch.setattr("index.glance.KEPT_BYTES", 20_000)
     _, queries = clustered(1, 64, 200, seed=SEED + 1)

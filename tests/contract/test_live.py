@@ -18,7 +18,7 @@ import pytest
 from collecting import assert_holds, by_id, make, old_digest, opened, sequence_of, some, uses_its_copy
 
 from index import (
-    Collection,
+    EmbeddedCollection,
     Item,
     PutResult,
     Request,
@@ -35,7 +35,7 @@ from index.source import seal_of
 # -- group commit ------------------------------------------------------------------------------------------------------
 
 
-def together(collection: Collection, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+def together(collection: EmbeddedCollection, calls: Sequence[Callable[[], Any]]) -> list[Any]:
     """What `calls` return or raise, when all of them wait for the same transaction, in this order."""
     commits = collection._live._commits
     results: list[Any] = [None] * len(calls)
@@ -102,7 +102,7 @@ def test_steps_of_a_group_see_what_came_before_them(tmp_path: Path) -> None:
     assert_holds(collection, by_id([Item("a", b"\3" * 8), Item("c", b"\3" * 8)]))
 
 
-def refused(collection: Collection, error: BaseException) -> Callable[[], Any]:
+def refused(collection: EmbeddedCollection, error: BaseException) -> Callable[[], Any]:
     """A call whose step does much, and then raises `error`."""
 
     def step(transaction: Any) -> None:
@@ -144,11 +144,11 @@ def test_an_idempotency_key_is_answered_once_within_a_group(tmp_path: Path) -> N
     assert_holds(collection, by_id([Item("a", b"\0" * 8)]))
 
 
-def large_put(collection: Collection) -> Any:
+def large_put(collection: EmbeddedCollection) -> Any:
     return collection.put([Item(f"large{n}", b"\0" * 8, {"x": "y" * 100_000}) for n in range(4)])
 
 
-def large_put_codes(collection: Collection) -> Any:
+def large_put_codes(collection: EmbeddedCollection) -> Any:
     return collection.put_codes([f"large{n}" for n in range(20_000)], np.zeros((20_000, 8), np.uint8))
 
 

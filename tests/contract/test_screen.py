@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from index import MARK, Catalogue, Collection, CollectionConfig, Item, ModelKey, Screen, hamming
+from index import MARK, Catalogue, CollectionConfig, EmbeddedCollection, Item, ModelKey, Screen, hamming
 from index import screen as screening
 from index.errors import GenerationChanged, InvalidQuery
 
@@ -26,7 +26,7 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     opened.close()
 
 
-def made(catalogue: Catalogue, name: str = "c", bits: int = WIDTH) -> Collection:
+def made(catalogue: Catalogue, name: str = "c", bits: int = WIDTH) -> EmbeddedCollection:
     return catalogue.create(CollectionConfig(name, bits, None, True, "2026-01-01T00:00:00Z"))
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from support import server, vectors
 
-from index import Collection, from_hex, hamming
+from index import EmbeddedCollection, from_hex, hamming
 from index.catalogue import STORE_FILE
 from models.artefact import load_model
 from models.base import Model
@@ -230,7 +230,7 @@ def test_a_change_of_model_under_load(made: Path, tmp_path: Path, seconds: float
         )
         assert min(load.answered.values()) >= 20
         assert load.written > 10
-    collection = Collection(root / "collections" / "things" / STORE_FILE)
+    collection = EmbeddedCollection(root / "collections" / "things" / STORE_FILE)
     assert collection.check().faults == ()
     assert {item.id for item in collection.scan()} == load.acknowledged
     collection.close()
@@ -287,7 +287,7 @@ def test_a_kill_at_every_stage_leaves_a_serving_collection(made: Path, tmp_path:
         assert ended(client, client("POST", "/collections/things/reencode", body))["state"] == "succeeded"
         assert_whole(client, oracle, acknowledged, asked)
         client.close()
-    collection = Collection(root / "collections" / "things" / STORE_FILE)
+    collection = EmbeddedCollection(root / "collections" / "things" / STORE_FILE)
     assert collection.check().faults == ()
     collection.close()
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from support import server
 
-from index import Collection
+from index import EmbeddedCollection
 from index.catalogue import STORE_FILE
 
 
@@ -96,7 +96,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, rounds: int) -> N
         for id in rng.sample(sorted(expected), 20):
             found = post(address, "/search", {"collection": "codes", "query": {"code": code_of(id)}, "radius": 0})
             assert id in [hit["id"] for hit in found["hits"]]
-    collection = Collection(root / "collections" / "codes" / STORE_FILE)
+    collection = EmbeddedCollection(root / "collections" / "codes" / STORE_FILE)
     assert collection.check().faults == ()
     present = {item.id: item.code.hex() for item in collection.scan()}
     collection.close()

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection, CollectionConfig, Item, Page, PutResult, multihash, query
+from index import CollectionConfig, EmbeddedCollection, Item, Page, PutResult, multihash, query
 from index.catalogue import STORE_FILE
 from index.live import Live
 
@@ -81,7 +81,7 @@ class Question:
     logits: np.ndarray[Any, np.dtype[np.float64]] | None = None
     count_only: bool = False
 
-    def asked(self, collection: Collection) -> tuple[Any, str]:
+    def asked(self, collection: EmbeddedCollection) -> tuple[Any, str]:
         """What is answered, in the form of `answer`, and how it was found."""
         page: Page = collection.search(
             self.code,
@@ -134,9 +134,11 @@ class Storm:
     def __init__(self, root: Path, seconds: float, seed: int) -> None:
         folder = root / "things"
         folder.mkdir()
-        Collection.create(folder / STORE_FILE, CollectionConfig("things", 64, None, True, "2026-01-01T00:00:00Z"))
+        EmbeddedCollection.create(
+            folder / STORE_FILE, CollectionConfig("things", 64, None, True, "2026-01-01T00:00:00Z")
+        )
         self.path = folder / STORE_FILE
-        self.collection = Collection(self.path, merge_at=64, copy_from=1, quiet_s=0.01)
+        self.collection = EmbeddedCollection(self.path, merge_at=64, copy_from=1, quiet_s=0.01)
         self.rng = np.random.default_rng(seed)
         self.centres = self.rng.integers(0, 256, (12, 8)).astype(np.uint8)
         self.deadline = time.monotonic() + seconds
@@ -264,7 +266,7 @@ class Storm:
             equal(self.collection.check().faults, ())
             equal({one.id: one for one in self.collection.scan()}, want)
             self.collection.close()
-            self.collection = Collection(self.path)
+            self.collection = EmbeddedCollection(self.path)
         self.collection.close()
 
 

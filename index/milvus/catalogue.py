@@ -1,0 +1,117 @@
+"""The collections in one Milvus: create, open, list, delete; seen by every process that shares it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+from ..bits import check_width
+from ..catalogue import check_name
+from ..errors import CollectionExists, UnknownCollection
+from ..records import CollectionConfig
+from .collection import MilvusCollection
+from .connection import Connection
+from .layout import Layer, Layouts
+from .names import new_generation, new_inputs
+from .notes import Notes
+from .parts import Parts
+from .records import Records
+from .schema import create_items, drop
+
+_LISTED_S = 1.0
+
+
+class MilvusCatalogue:
+    """Every collection in Milvus. Safe to use from many threads; Milvus may be away when it is made, and come back."""
+
+    def __init__(self, connection: Connection, *, owner: str) -> None:
+        """owner: of what this process begins to fill, the same after a restart; its data directory, say."""
+        self._connection, self._owner = connection, owner
+        self._records = Records(connection)
+        self._layouts = Layouts(connection, self._records)
+        self._lock = threading.Lock()
+        self._open: dict[str, MilvusCollection] = {}
+        self._listed = 0.0
+        self.uri = connection.uri
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def known(self, name: str) -> MilvusCollection | None:
+        """The collection `name` where it was met before; waits for nothing."""
+        return self._open.get(name)
+
+    def get(self, name: str) -> MilvusCollection:
+        """The collection `name`. Raises `UnknownCollection`, `BackendUnavailable`."""
+        found = self._open.get(name)
+        return found if found is not None else self._opened(name)
+
+    def _opened(self, name: str) -> MilvusCollection:
+        with self._lock:
+            found = self._open.get(name)
+            if found is None:
+                found = MilvusCollection(self._connection, self._records, self._layouts, name, owner=self._owner)
+                self._open[name] = found
+            return found
+
+    def forget(self, name: str) -> None:
+        """Look for the collection anew at the next question: it was deleted, here or by another process."""
+        self._open.pop(name, None)
+
+    def all(self) -> Mapping[str, MilvusCollection]:
+        """Every collection, by name, as of a second ago at most. Raises `BackendUnavailable`."""
+        if time.monotonic() - self._listed > _LISTED_S:
+            names = self._layouts.names()
+            for name in [name for name in self._open if name not in names]:
+                self.forget(name)
+            for name in names:
+                try:
+                    self.get(name).look(_LISTED_S)
+                except UnknownCollection:
+                    self.forget(name)
+            self._listed = time.monotonic()
+        return dict(sorted(self._open.items()))
+
+    def create(self, config: CollectionConfig) -> MilvusCollection:
+        """Make an empty collection. Raises `CollectionExists`, `InvalidQuery`, `InvalidCode`, `BackendUnavailable`."""
+        check_name(config.name)
+        check_width(config.bits)
+        try:
+            self._layouts.of(config.name)
+        except UnknownCollection:
+            pass
+        else:
+            raise CollectionExists(f"there is already a collection {config.name!r} in Milvus")
+        layer = Layer(
+            new_generation(config.name, 0),
+            config.name,
+            0,
+            config.bits,
+            config.model,
+            config.keep_inputs,
+            config.created_at,
+            config.created_at,
+            new_inputs(config.name),
+            self._owner,
+        )
+        Parts(self._connection, layer.inputs).create()
+        create_items(self._connection, layer.physical, layer.bits, layer.described())
+        if not self._layouts.point(config.name, layer.physical, first=True):
+            drop(self._connection, layer.physical)
+            drop(self._connection, layer.inputs)
+            raise CollectionExists(
+                f"there is already a collection {config.name!r} in Milvus; another process was first"
+            )
+        self.forget(config.name)
+        return self._opened(config.name)
+
+    def delete(self, name: str) -> None:
+        """Delete the collection `name`. Raises `UnknownCollection`, `BackendUnavailable`."""
+        layout = self._layouts.of(name)
+        self._layouts.unpoint(name)  # from here on it is gone
+        self.forget(name)
+        for physical in [layer.physical for layer in layout.layers] + self._layouts.strays(name):
+            drop(self._connection, physical)
+        drop(self._connection, layout.serving.inputs)
+        Notes(self._records, layout.serving.inputs).forget()
