@@ -5,6 +5,7 @@ from .bits import Codes, from_hex, hamming, pack, to_hex, unpack
 from .brute import BruteIndex
 from .catalogue import Catalogue
 from .collection import EmbeddedCollection
+from .collections import Backend, Collections
 from .flat import FlatIndex
 from .interface import Collection, Generations, Trial
 from .items import Item, new_id
@@ -16,11 +17,13 @@ from .screen import MARK
 
 __all__ = [
     "MARK",
+    "Backend",
     "BruteIndex",
     "Catalogue",
     "Codes",
     "Collection",
     "CollectionConfig",
+    "Collections",
     "Duplicate",
     "EmbeddedCollection",
     "FlatIndex",

@@ -7,13 +7,16 @@ the newest version), `name:3` or `name@alias`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,8 @@ from .errors import ArtefactDamaged, InvalidParams, UnknownModel
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _REFERENCE = re.compile(rf"({NAME.pattern})(?::([1-9][0-9]{{0,8}})|@({NAME.pattern}))?")
 _NAMES = "names.json"
+_LOCK = ".lock"
+_SEEN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,14 @@ def check_name(name: str) -> None:
 class Registry:
     """Every model under `root`. Safe to use from many threads of one process."""
 
-    def __init__(self, root: Path, *, tidy: bool = True) -> None:
-        """tidy: remove what a crash left half-made; not where another process may just be making it."""
-        self._root, self._tidy = root, tidy
+    def __init__(self, root: Path, *, tidy: bool = True, shared: bool = False) -> None:
+        """tidy: remove what a crash left half-made; not where another process may just be making it.
+
+        shared: other processes change it too. What they do is seen within half a second; changes wait for each other.
+        """
+        self._root, self._tidy, self._shared = root, tidy and not shared, shared
+        self._looked = 0.0
+        self._stamps: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self._entries: dict[str, dict[int, Artefact]] = {}
         self._names: dict[str, _Names] = {}
@@ -67,7 +77,40 @@ class Registry:
             root.mkdir(parents=True, exist_ok=True)
         for folder in sorted(root.iterdir()):
             if folder.is_dir() and NAME.fullmatch(folder.name):
+                self._stamps[folder.name] = _stamp(folder)
                 self._scan(folder)
+
+    def _look(self, *, at_once: bool = False) -> None:
+        """See what other processes have changed. The caller holds the lock."""
+        if not self._shared or (not at_once and time.monotonic() - self._looked < _SEEN_S):
+            return
+        stamps = {
+            folder.name: _stamp(folder)
+            for folder in sorted(self._root.iterdir())
+            if folder.is_dir() and NAME.fullmatch(folder.name)
+        }
+        for name in self._stamps.keys() | stamps.keys():
+            if self._stamps.get(name) != stamps.get(name):
+                self._entries.pop(name, None)
+                self._names.pop(name, None)
+                self.damaged = {key: why for key, why in self.damaged.items() if re.split("[:@]", key)[0] != name}
+                if name in stamps:
+                    self._scan(self._root / name)
+        kept = {artefact.fingerprint for versions in self._entries.values() for artefact in versions.values()}
+        self._loaded = {mark: model for mark, model in self._loaded.items() if mark in kept}
+        self._stamps, self._looked = stamps, time.monotonic()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """For the block nobody else changes anything, in this process or, where it is shared, in another."""
+        with self._lock:
+            if not self._shared:
+                yield
+                return
+            with (self._root / _LOCK).open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                self._look(at_once=True)
+                yield
 
     def _scan(self, folder: Path) -> None:
         try:
@@ -94,6 +137,7 @@ class Registry:
     def list(self) -> list[Entry]:
         """Every version of every model, by name, newest first."""
         with self._lock:
+            self._look()
             return [
                 self._entry(name, version)
                 for name in sorted(self._entries)
@@ -107,6 +151,7 @@ class Registry:
             raise UnknownModel(f"{reference[:100]!r} is not a model reference; write name, name:3 or name@alias")
         name, number, alias = match.groups()
         with self._lock:
+            self._look(at_once=name not in self._entries)
             versions = self._entries.get(name)
             if not versions:
                 known = ", ".join(sorted(self._entries)[:20]) or "none"
@@ -126,10 +171,12 @@ class Registry:
     def by_fingerprint(self, fingerprint: str) -> Entry:
         """A version with this fingerprint. Raises `UnknownModel`."""
         with self._lock:
-            for name, versions in self._entries.items():
-                for version, artefact in versions.items():
-                    if artefact.fingerprint == fingerprint:
-                        return self._entry(name, version)
+            for at_once in (False, True):
+                self._look(at_once=at_once)
+                for name, versions in self._entries.items():
+                    for version, artefact in versions.items():
+                        if artefact.fingerprint == fingerprint:
+                            return self._entry(name, version)
         raise UnknownModel(
             f"no model with fingerprint {fingerprint[:12]} is here any more; restore it, or fill a new collection"
         )
@@ -181,7 +228,7 @@ class Registry:
         """
         check_name(name)
         artefact = read_artefact(draft)
-        with self._lock:
+        with self._changing():
             names = self._names_of(name)
             following = max([names.next, *(number + 1 for number in self._entries.get(name, {}))])
             if version is None or (self._root / name / str(version)).exists():
@@ -198,7 +245,7 @@ class Registry:
     def alias(self, reference: str, alias: str) -> Entry:
         """Let `alias` name the version that `reference` names now. Raises `UnknownModel`, `InvalidParams`."""
         check_name(alias)
-        with self._lock:
+        with self._changing():
             entry = self.get(reference)
             names = self._names_of(entry.name)
             self._save_names(entry.name, _Names({**names.aliases, alias: entry.version}, names.next))
@@ -206,7 +253,7 @@ class Registry:
 
     def delete(self, reference: str) -> Entry:
         """Delete the version that `reference` names, with its aliases. Raises `UnknownModel`."""
-        with self._lock:
+        with self._changing():
             entry = self.get(reference)
             names = self._names_of(entry.name)
             aliases = {alias: target for alias, target in names.aliases.items() if target != entry.version}
@@ -236,6 +283,12 @@ class Registry:
             raise
         sync_folder(folder)
         self._names[name] = names
+
+
+def _stamp(folder: Path) -> tuple[int, int]:
+    """What changes with the versions in a folder, and with their names."""
+    names = folder / _NAMES
+    return folder.stat().st_mtime_ns, names.stat().st_mtime_ns if names.exists() else 0
 
 
 @dataclass(frozen=True)

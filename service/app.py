@@ -47,6 +47,7 @@ from .settings import Settings
 from .standing import Standing
 from .tracing import telemetry
 from .work.duplicates import sweep
+from .work.places import tidy
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     keys = KeyRing(settings.data_dir)
     engine = Engine(settings, opening)
     sweep(settings.data_dir / "collections")
+    tidy(settings)
     runner = Runner(
         JobStore(settings.data_dir / "jobs.db"),
         most_waiting=settings.max_jobs_waiting,

@@ -44,7 +44,7 @@ def backup(
             known = ", ".join(there[:20]) or "none"
             raise UnknownCollection(f"there is no collection {name[:64]!r}; there are: {known}")
     chosen = list(dict.fromkeys(names)) or there
-    registry = Registry(data_dir / "models", tidy=False)
+    registry = Registry(settings.models_path, tidy=False)
     if not names and registry.damaged:
         model, why = next(iter(registry.damaged.items()))
         raise ArtefactDamaged(f"model {model} is damaged: {why}. Name collections to back up those and their models")

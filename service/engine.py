@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from index import Codes, Collection, CollectionConfig, Generation, Logits, ModelKey, from_hex, pack
+from index import Backend, Codes, Collection, CollectionConfig, Generation, Logits, ModelKey, from_hex, pack
 from models.base import Model, families
 from models.capabilities import capabilities
 from models.errors import InvalidInput, ModelsError, UnknownModel
@@ -44,7 +44,7 @@ class Engine:
         self.settings = settings
         opening = opening or Opening(settings)
         self._directory = opening.directory
-        self.registry = Registry(settings.data_dir / "models")
+        self.registry = Registry(settings.models_path, shared=settings.models_dir is not None)
         self.catalogue = opening.catalogue()
         self.commits = opening.commits
         self.stopping = Stopping()
@@ -97,16 +97,27 @@ class Engine:
         return entry, self.registry.load(entry)
 
     def create_collection(
-        self, name: str, model: str | None, bits: int | None, keep_inputs: bool, indexes: Sequence[str] = ()
+        self,
+        name: str,
+        model: str | None,
+        bits: int | None,
+        keep_inputs: bool,
+        indexes: Sequence[str] = (),
+        backend: Backend | None = None,
     ) -> Collection:
-        """An empty collection for the codes of `model`, or for ready-made codes of `bits`."""
+        """An empty collection for the codes of `model`, or for ready-made codes of `bits`.
+
+        backend: where it is kept, by default as `default_backend` says.
+        """
         if (model is None) == (bits is None):
             raise InvalidRequest("a collection needs either a model or, for ready-made codes, a number of bits")
         if model is None:
             self.check_room()
-            collection = self.catalogue.create(_config(name, bits or 0, None, keep_inputs))
+            config = _config(name, bits or 0, None, keep_inputs)
+            collection = self.catalogue.create(config, backend or self.settings.default_backend)
         else:
-            collection = self.collection_for(name, self.registry.get(model), keep_inputs=keep_inputs)
+            entry = self.registry.get(model)
+            collection = self.collection_for(name, entry, keep_inputs=keep_inputs, backend=backend)
         try:
             for field in indexes:
                 collection.index_field(field)
@@ -115,13 +126,16 @@ class Engine:
             raise
         return collection
 
-    def collection_for(self, name: str, entry: Entry, *, keep_inputs: bool = True) -> Collection:
+    def collection_for(
+        self, name: str, entry: Entry, *, keep_inputs: bool = True, backend: Backend | None = None
+    ) -> Collection:
         """An empty collection for the codes of just this model. Raises `CollectionExists`, `UnknownModel`."""
         self.check_room()
         with self._binding:
             self.registry.get(entry.reference)  # it may have been deleted since it was looked up
             bits: int = entry.artefact.config["bits"]
-            return self.catalogue.create(_config(name, bits, key_of(entry), keep_inputs))
+            config = _config(name, bits, key_of(entry), keep_inputs)
+            return self.catalogue.create(config, backend or self.settings.default_backend)
 
     @contextmanager
     def bound(self) -> Iterator[None]:

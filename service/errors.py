@@ -151,6 +151,12 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
     (index_errors.NoSuchGeneration, HTTPStatus.CONFLICT, "no-second-model", "There is no such set of codes"),
     (index_errors.StoreBusy, HTTPStatus.CONFLICT, "in-use", "Something depends on it"),
     (index_errors.StoreFull, HTTPStatus.INSUFFICIENT_STORAGE, "disk-full", "The disk is full"),
+    (
+        index_errors.BackendUnavailable,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "backend-unavailable",
+        "Milvus cannot be reached",
+    ),
     (index_errors.StoreUnavailable, HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", "The disk refused"),
     (index_errors.StoreDamaged, HTTPStatus.SERVICE_UNAVAILABLE, "store-damaged", "Stored data is damaged"),
     (model_errors.InputTooLarge, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-large", "The request is too large"),
@@ -166,6 +172,10 @@ TABLE: Sequence[tuple[type[Exception], HTTPStatus, str, str]] = (
         "The embedding of texts is not installed as the model needs it",
     ),
 )
+
+
+_PASSING = (Overloaded, Stopped, TimedOut, NotReady, index_errors.BackendUnavailable)
+"""What is over in a moment, so that it is worth coming back."""
 
 
 def problem(
@@ -246,7 +256,7 @@ def reply_to(error: Exception) -> JSONResponse | None:
     if body is not None:
         if body["status"] >= 500:
             log.error("%s: %s", body["type"], body["detail"])
-        headers = {"retry-after": "1"} if isinstance(error, Overloaded | Stopped | TimedOut | NotReady) else {}
+        headers = {"retry-after": "1"} if isinstance(error, _PASSING) else {}
         if isinstance(error, Stopped):
             headers["connection"] = "close"  # what remains of the body is not read
         return JSONResponse(body, body["status"], headers=headers, media_type=MEDIA_TYPE)

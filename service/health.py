@@ -79,7 +79,7 @@ class Examinations:
 
     def known(self) -> Mapping[str, Examined]:
         """The last examination of each collection that is still there, by name."""
-        alive = self._engine.catalogue.all()
+        alive = self._engine.catalogue.all(reachable=True)
         with self._lock:
             self._known = {name: known for name, known in self._known.items() if name in alive}
             self._running = {name: running for name, running in self._running.items() if name in alive}
@@ -88,7 +88,8 @@ class Examinations:
     def refresh(self, every_s: float) -> None:
         """Have every collection examined that has changed, unless it was less than `every_s` ago; does not wait."""
         known = self.known()
-        for name, collection in self._engine.catalogue.all().items():
+        # One in Milvus is examined when it is asked for: to read all its codes from there is not done by the way.
+        for name, collection in self._engine.catalogue.embedded.all().items():
             last = known.get(name)
             if last is None or (last.state != _state(collection) and time.monotonic() - last.finished > every_s):
                 self.ask(collection).add_done_callback(_log_failure)

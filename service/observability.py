@@ -172,7 +172,7 @@ class Metrics:
         """Note a search of a collection that there is."""
         found = self._searched.get(collection)
         if found is None:
-            alive = self._engine.catalogue.all()
+            alive = self._engine.catalogue.met()
             for name in [name for name in self._searched if name not in alive]:  # else they would gather for ever
                 if self._searched.pop(name, None) is not None:
                     self._search.remove(name)
@@ -182,8 +182,8 @@ class Metrics:
     def refresh(self) -> None:
         """Bring the gauges up to date."""
         self._items.clear()
-        for name, collection in self._engine.catalogue.all().items():
-            self._items.labels(name).set(len(collection))
+        for name, items in self._engine.catalogue.each(len, reachable=True).items():
+            self._items.labels(name).set(items)
         self._models.set(len(self._engine.registry.list()))
 
 

@@ -132,6 +132,8 @@ class Runner:
             except BaseException:
                 work.discard()  # before the job is seen to have failed, so that it can be tried again at once
                 raise
+            finally:
+                work.release()
         except JobEnded:
             log.info("job %s: ended before it was done", id)
         except _ChildFailed as error:

@@ -37,11 +37,13 @@ async def answer(state: Any, body: bytes) -> bytes:
         found = _parsed(body)
     else:
         found = await in_thread(limits.request_timeout_s, limits.max_search_waiting, _parsed, body)
-    collection = engine.catalogue.get(found["collection"])
-    query = await _encoded(engine, collection, found)
+    collection = engine.catalogue.peek(found["collection"])
+    query = None if collection is None else await _encoded(engine, collection, found)
     times = _Times(started, time.perf_counter())
-    if query is not None and (short := _glanced(engine, collection, found, query, times)) is not None:
-        return _told(state, short)
+    if query is not None and collection is not None:
+        short = _glanced(engine, collection, found, query, times)
+        if short is not None:
+            return _told(state, short)
     request = SearchRequest.model_construct(**{**found, "query": Input.model_construct(**found["query"])})
     work = in_thread(limits.request_timeout_s, limits.max_search_waiting, _in_thread, engine, request, query, times)
     return _told(state, await work)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from index.collections import Backend
 
 
 def _split(value: Any) -> Any:
@@ -44,6 +46,23 @@ class Settings(BaseSettings):
         "since a page may do whatever the person who opens it may",
     )
     data_dir: Path = Field(Path("hammingbird-data"), description="folder that holds everything the service keeps")
+    models_dir: Path | None = Field(
+        None,
+        description="folder that holds the models; by default `models` in data_dir. Services that share a Milvus share "
+        "it too, and may all write to it",
+    )
+    milvus_uri: str | None = Field(
+        None,
+        description="Milvus, for collections that one machine does not hold: `http://host:19530`, or the path of a "
+        "Milvus Lite file; by default none",
+    )
+    milvus_token: SecretStr = Field(SecretStr(""), description="`user:password` or API key for Milvus; none by default")
+    milvus_timeout_s: float = Field(
+        10, gt=0, description="time for the answer to one call to Milvus; then the request is refused with 503"
+    )
+    default_backend: Backend = Field(
+        "embedded", description="where collections are kept that are made without saying it: `embedded` or `milvus`"
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="least severe line to log")
     slow_request_ms: float = Field(
         1000, ge=0, description="a request that takes longer is logged as a warning; streams, which may last, are not"
@@ -190,6 +209,11 @@ class Settings(BaseSettings):
     )
     shutdown_grace_s: int = Field(30, ge=1, description="time in which requests in flight are finished at a stop")
 
+    @property
+    def models_path(self) -> Path:
+        """The folder that holds the models."""
+        return self.data_dir / "models" if self.models_dir is None else self.models_dir
+
 
 _INTRODUCTION = """# Settings
 
@@ -217,7 +241,7 @@ def as_markdown() -> str:
 
 
 def _shown(name: str, value: Any) -> str:
-    if value == ():
+    if value in ((), None, SecretStr("")):
         return "none"
     if name == "port":
         return f"{value}"

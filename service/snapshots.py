@@ -85,7 +85,8 @@ class Snapshots:
             if target.exists():
                 raise SnapshotExists(f"collection {collection.name!r} already has a snapshot {name!r}; delete it first")
             folder.mkdir(parents=True, exist_ok=True)
-            store = Store(collection.bytes_on_disk(), collection.copy_to)
+            # What one in Milvus will take is not known; the disk is then looked at as it fills.
+            store = Store(collection.bytes_on_disk() or 0, collection.copy_to)
             return write_archive(
                 target, {collection.name: store}, registry, now=now, least_free=self._least_free, with_sum=True
             )

@@ -37,7 +37,7 @@ class Standing(Collector):
         yield GaugeMetricFamily("hammingbird_disk_total_bytes", "Of that disk in all.", room.total)
         disk = GaugeMetricFamily("hammingbird_store_bytes", "Files of a collection.", labels=["collection"])
         memory = GaugeMetricFamily("hammingbird_index_bytes", "Memory of a collection's index.", labels=["collection"])
-        for name, collection in self._engine.catalogue.all().items():
+        for name, collection in self._engine.catalogue.embedded.all().items():
             disk.add_metric([name], collection.bytes_on_disk())
             memory.add_metric([name], collection.nbytes)
         yield disk

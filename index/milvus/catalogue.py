@@ -42,6 +42,10 @@ class MilvusCatalogue:
         """The collection `name` where it was met before; waits for nothing."""
         return self._open.get(name)
 
+    def met(self) -> list[str]:
+        """The names of those met before; waits for nothing."""
+        return list(self._open)
+
     def get(self, name: str) -> MilvusCollection:
         """The collection `name`. Raises `UnknownCollection`, `BackendUnavailable`."""
         found = self._open.get(name)

@@ -159,7 +159,7 @@ def _prepare(
                 collection.put(
                     [Item(f"item-{n:09d}", code.tobytes(), {"label": n % 10}) for n, code in part], fingerprint=mark
                 )
-            collection.merge()
+            engine.catalogue.embedded.get(collection.name).merge()
     return queries
 
 

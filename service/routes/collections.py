@@ -42,6 +42,7 @@ def collection_info(collection: Collection) -> CollectionInfo:
         keep_inputs=config.keep_inputs,
         created_at=config.created_at,
         indexes=collection.fields,
+        backend=collection.backend,
         memory_bytes=collection.nbytes,
         calibrated=calibration.known(collection) is not None,
         generations=[
@@ -92,7 +93,8 @@ def create(
     engine: EngineDep,
 ) -> CollectionInfo:
     """An empty collection, for a model's codes or, with `bits` alone, for ready-made ones."""
-    return collection_info(engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes))
+    made = engine.create_collection(body.name, body.model, body.bits, body.keep_inputs, body.indexes, body.backend)
+    return collection_info(made)
 
 
 @router.get("/{collection}")

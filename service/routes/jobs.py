@@ -11,7 +11,6 @@ from fastapi.openapi.models import Example
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from index.catalogue import STORE_FILE
 from models.builtin import BUILTIN
 from models.errors import DataError
 from models.registry import check_name
@@ -21,6 +20,7 @@ from ..dependencies import EngineDep, RunnerDep
 from ..jobs import ENDED
 from ..plain_json import JsonRoute
 from ..schemas import Job, JobList, TrainRequest
+from ..work.places import scratch_of
 from ..work.train import Train
 
 router = APIRouter(tags=["jobs"], route_class=JsonRoute)
@@ -72,12 +72,10 @@ def train(body: Annotated[TrainRequest, Body(openapi_examples=_EXAMPLES)], engin
     if body.data.dataset is not None:
         if body.data.dataset not in BUILTIN:  # a path would let a client read the server's files
             raise DataError(f"the built-in data sets are {', '.join(BUILTIN)}; ingest your own items into a collection")
-        data = {"dataset": body.data.dataset}
-    else:
-        name = engine.catalogue.get(body.data.collection or "").name
-        store = engine.settings.data_dir / "collections" / name / STORE_FILE
-        data = {"store": str(store.resolve()), "collection": name, "label": body.data.label or "label"}
-    return Job(**runner.submit(Train(engine.registry, asked, data)))
+        return Job(**runner.submit(Train(engine.registry, asked, {"dataset": body.data.dataset})))
+    found = engine.catalogue.get(body.data.collection or "")
+    data = {"collection": found.name, "label": body.data.label or "label"}
+    return Job(**runner.submit(Train(engine.registry, asked, data, found.lent(scratch_of(engine.settings)))))
 
 
 @router.get("/jobs")

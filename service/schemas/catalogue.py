@@ -17,6 +17,9 @@ class CollectionRequest(Strict):
     bits: int | None = Field(None, description="for a collection of ready-made codes, without a model")
     keep_inputs: bool = Field(True, description="keep what was ingested, so that another model can encode it again")
     indexes: list[str] = Field([], max_length=16, description="payload fields to index: filters on them are fast")
+    backend: Literal["embedded", "milvus"] | None = Field(
+        None, description="where it is kept: in the service's own data directory or in its Milvus; see default_backend"
+    )
 
 
 class CollectionInfo(BaseModel):
@@ -27,7 +30,10 @@ class CollectionInfo(BaseModel):
     keep_inputs: bool
     created_at: str
     indexes: list[str] = Field(description="payload fields that have an index")
-    memory_bytes: int = Field(description="taken by the index: codes, keys and buckets")
+    backend: Literal["embedded", "milvus"] = Field(description="where it is kept")
+    memory_bytes: int | None = Field(
+        description="taken by the index: codes, keys and buckets; null of one in Milvus, which does not say"
+    )
     calibrated: bool = Field(
         description="whether it is known what a radius means, for the model that serves; see `GET .../calibration`"
     )
@@ -76,8 +82,8 @@ class FieldRequest(Strict):
 
 
 class CompactReply(BaseModel):
-    bytes_before: int = Field(description="of all the collection's files")
-    bytes_after: int
+    bytes_before: int | None = Field(description="of all the collection's files; null of one in Milvus")
+    bytes_after: int | None
 
 
 class DeleteReply(BaseModel):

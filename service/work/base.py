@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, ExitStack
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+
+T = TypeVar("T")
 
 Lines = Iterator[dict[str, Any]]
 """What the child says."""
@@ -44,6 +48,18 @@ class Work(ABC):
     """
 
     kind: ClassVar[str]
+
+    @cached_property
+    def _held(self) -> ExitStack:
+        return ExitStack()
+
+    def hold(self, lent: AbstractContextManager[T]) -> T:
+        """What `lent` gives, until the job has ended."""
+        return self._held.enter_context(lent)
+
+    def release(self) -> None:
+        """Give back what is held; called when the job has ended, however it did."""
+        self._held.close()
 
     @property
     @abstractmethod

@@ -22,7 +22,7 @@ from index.errors import GenerationChanged
 from models.errors import DataError
 
 from .base import Lines, Task, Work
-from .places import store_of
+from .places import scratch_of
 
 if TYPE_CHECKING:  # the child needs no engine
     from index.whole import Whole
@@ -53,10 +53,11 @@ class Calibrate(Work):
         return {"collection": self._collection}
 
     def spec(self) -> Mapping[str, Any]:
+        lent = self._engine.catalogue.get(self._collection).lent(scratch_of(self._engine.settings))
         spec = {
             **self._asked,
             "collection": self._collection,
-            "store": str(store_of(self._engine, self._collection)),
+            "store": str(self.hold(lent).resolve()),
             "threads": os.cpu_count() or 1,
         }
         if self._asked["by"] == "augmentation":

@@ -21,7 +21,7 @@ from index.errors import StoreFull, StoreUnavailable, UnknownCollection
 
 from ..errors import NoGroups
 from .base import Lines, Task, Work
-from .places import folder_of, store_of
+from .places import folder_of, scratch_of
 
 if TYPE_CHECKING:  # the child needs no engine, and no models
     from ..engine import Engine
@@ -70,9 +70,10 @@ class Duplicates(Work):
         return {"collection": self._collection}
 
     def spec(self) -> Mapping[str, Any]:
+        scratch = scratch_of(self._engine.settings)
         return {
             "collection": self._collection,
-            "store": str(store_of(self._engine, self._collection)),
+            "store": str(self.hold(self._engine.catalogue.get(self._collection).lent(scratch)).resolve()),
             "draft": str(self._draft),
             "radius": self._radius,
             "max_groups": self._max_groups,

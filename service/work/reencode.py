@@ -16,20 +16,24 @@ from typing import Any
 import numpy as np
 
 from index import Collection, Generation
-from index.catalogue import STORE_FILE
 from index.errors import NoSuchGeneration, UnknownCollection
 from models.errors import InvalidInput
 from models.registry import Entry
 
 from .. import comparison
+from ..codecs import from_bytes
 from ..engine import Engine, key_of
 from ..errors import InvalidRequest
+from ..kept import unlimited
 from ..schemas.generations import GateOptions
 from .base import Lines, Task, Work
+from .places import scratch_of
 
 _CHUNK = 256
 """Items that are encoded at once: as many as keep a small model busy, and few enough for large pictures."""
 _SAY_S = 0.2
+_ROUNDS = 1_000
+"""Of a thousand items each: what is left over after so many is being written faster than it can be encoded."""
 
 
 class Reencode(Work):
@@ -55,10 +59,11 @@ class Reencode(Work):
         """Begins the new generation: from here on everything written is encoded by both models."""
         self._generation = self._engine.begin_generation(self._collection, self._entry)
         self._total, self._started = len(self._collection), time.monotonic()
-        store = self._engine.settings.data_dir / "collections" / self._collection.name / STORE_FILE
+        lent = self._collection.generations.uncoded(self._generation.number, scratch_of(self._engine.settings))
+        store, number = self.hold(lent)
         return {
             "store": str(store.resolve()),
-            "generation": self._generation.number,
+            "generation": number,
             "model": str(self._entry.artefact.folder.resolve()),
             "threads": self._engine.settings.threads,
         }
@@ -95,6 +100,7 @@ class Reencode(Work):
             "encoded": self._done,
         }
         self._say(task, "comparing")
+        self._fill_leftover(generation, task)
         generations = self._collection.generations
         with generations.trial(generation.number) as trial:
             report = None if self._gate is None else self._compare(trial, self._gate, task)
@@ -109,6 +115,20 @@ class Reencode(Work):
         waited = generations.flip(generation.number, successor)
         self._stays = True
         return {**told, "flipped": True, "writers_waited_ms": round(waited * 1000, 1), "report": report}
+
+    def _fill_leftover(self, generation: Generation, task: Task) -> None:
+        """Encode what others wrote while the child worked, as far as their codes did not come with it."""
+        generations, model = self._collection.generations, self._engine.registry.load(self._entry)
+        for _ in range(_ROUNDS):
+            items = generations.leftover(generation.number)
+            if not items:
+                return
+            inputs = [
+                model.input.shrink(from_bytes(item.input or b"", item.kind or "", unlimited()).item) for item in items
+            ]
+            generations.fill_items(generation.number, items, self._engine.encode(model, inputs))
+            self._done += len(items)
+            task.go_on()
 
     def _compare(self, trial: Any, gate: GateOptions, task: Task) -> dict[str, Any]:
         _, old = self._engine.model_of(self._collection)
@@ -144,9 +164,6 @@ def run(spec: Mapping[str, Any]) -> Lines:
     from index import pack
     from index.store import read_only
     from models.artefact import load_model
-
-    from ..codecs import from_bytes
-    from ..kept import unlimited
 
     os.nice(10)  # those who search and write come first
     torch.set_num_threads(spec["threads"])

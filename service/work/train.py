@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,15 @@ class Train(Work):
 
     kind = "train"
 
-    def __init__(self, registry: Registry, training: Training, data: Mapping[str, str]) -> None:
-        """data: `{"dataset": name}`, or `{"store": path, "collection": name, "label": field}` for the kept inputs in a
-        store."""
-        self._registry = registry
+    def __init__(
+        self,
+        registry: Registry,
+        training: Training,
+        data: Mapping[str, str],
+        store: AbstractContextManager[Path] | None = None,
+    ) -> None:
+        """data: `{"dataset": name}`, or `{"collection": name, "label": field}` for the kept inputs in its `store`."""
+        self._registry, self._store = registry, store
         self._training = training
         self._data = data
         self._draft: Path | None = None
@@ -36,7 +41,8 @@ class Train(Work):
         self._draft = self._registry.draft(self._training.name)
         self._draft.parent.mkdir(exist_ok=True)
         training = {**vars(self._training), "params": dict(self._training.params)}
-        return {"training": training, **self._data, "draft": str(self._draft)}
+        store = {} if self._store is None else {"store": str(self.hold(self._store).resolve())}
+        return {"training": training, **self._data, **store, "draft": str(self._draft)}
 
     def finish(self, result: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
         assert self._draft is not None  # made by `spec`

@@ -27,7 +27,7 @@ def test_collections_are_made_listed_and_deleted(client: TestClient) -> None:
     }  # fmt: skip
     assert body | {"created_at": ""} == {
         "name": "mine", "bits": 128, "model": None, "items": 0, "keep_inputs": True, "created_at": "",
-        "indexes": [], "memory_bytes": 0, "calibrated": False,
+        "indexes": [], "backend": "embedded", "memory_bytes": 0, "calibrated": False,
     }  # fmt: skip
     assert_problem(client.post("/collections", json={"name": "mine", "bits": 128}), 409, "collection-exists")
     assert client.post("/collections", json={"name": "theirs", "model": "digits-hash"}).json()["bits"] == 64
