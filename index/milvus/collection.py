@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,9 +37,10 @@ from .names import to_key
 from .notes import Notes
 from .parts import Parts, token_of
 from .records import Records
-from .rows import FIELDS, INPUT, code_of, from_row, payload_text, to_row
+from .rows import FIELDS, INPUT, code_of, from_row, payload_text
 from .screening import screened
 from .table import Row, Rows
+from .writing import delete, store
 
 T = TypeVar("T")
 
@@ -149,19 +151,21 @@ class MilvusCollection:
         """As `Collection.put`. Raises `BackendUnavailable` too: what was sent may then be there, or part of it."""
         layout = self.look()
         check_items(self.name, self.width_of, items, fingerprint, beside or {})
-        codes: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
-        codes.update(beside or {})
+        given: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
+        given.update(beside or {})
         if request is not None and (told := self.answered(request.key, request.digest)) is not None:
             return PutResult(0, 0, 0, told)
-        own, other = placed(self.name, [layer.fingerprint for layer in layout.layers], codes)
+        own, other = placed(self.name, [layer.fingerprint for layer in layout.layers], given)
+        codes = [own] if other is None else [own, other]
         if screen is None:
-            result = self._stored(layout, list(enumerate(items)), own, other)
+            result = self._stored(layout, list(enumerate(items)), codes)
         else:
             with self._screening:  # no other write of this process that is screened comes between
                 finder = self._table(layout.serving)
                 taken, near = screened(self._connection, layout.serving, finder, items, own, screen)
-                result = self._stored(layout, taken, own, other, tuple(near))
-        self._settled(layout)
+                result = replace(self._stored(layout, taken, codes), duplicates=tuple(near))
+        if self._outgrown(layout):  # a generation has come that this write does not know; it is to be made again
+            raise models_changed(self.name)
         if request is not None:
             self._notes.remember(request.key, request.digest, request.reply(result))
         return result
@@ -175,44 +179,14 @@ class MilvusCollection:
             )
         return self.put([Item(id, code.tobytes()) for id, code in zip(ids, np.ascontiguousarray(codes), strict=True)])
 
-    def _stored(
-        self,
-        layout: Layout,
-        items: Sequence[tuple[int, Item]],
-        own: Sequence[bytes],
-        other: Sequence[bytes] | None,
-        near: tuple[Any, ...] = (),
-    ) -> PutResult:
-        """Insert or replace items, given with the positions of their codes; the last of each id."""
-        latest = {to_key(item.id): (position, item) for position, item in items}
-        tables = [self._table(layer) for layer in layout.layers]
-        codes = [own] if other is None else [own, other]
-        known = tables[0].by_key(latest, ["id", "code", "digest", "place"])
-        changed = {
-            key: (position, item)
-            for key, (position, item) in latest.items()
-            if key not in known or (known[key]["digest"], code_of(known[key])) != (item.digest().hex(), own[position])
-        }
-        # Rows first, as they are refused where a payload is too long; inputs before the rows that name them.
-        drafts = {key: to_row(item, own[at], "", at) for key, (at, item) in changed.items()}
-        with_input = [key for key, (_, item) in changed.items() if item.input is not None]
-        placed_at = self._parts.put([changed[key][1].input or b"" for key in with_input]) if with_input else []
-        place_of = dict(zip(with_input, placed_at, strict=True))
-        for table, of in zip(tables, codes, strict=True):
-            # The generation that serves comes first, everywhere: see `generations`.
-            table.put(
-                to_row(item, of[at], place_of.get(key, ""), at) if of is not own or key in place_of else drafts[key]
-                for key, (at, item) in changed.items()
-            )
-        self._parts.delete([row["place"] for key, row in known.items() if key in changed and row["place"]])
+    def _stored(self, layout: Layout, items: Sequence[tuple[int, Item]], codes: Sequence[Sequence[bytes]]) -> PutResult:
+        result = store(self._connection, layout, self._parts, items, codes)
         self._writes += 1
-        updated = sum(key in known for key in changed)
-        return PutResult(len(changed) - updated, updated, len(latest) - len(changed), duplicates=near)
+        return result
 
-    def _settled(self, layout: Layout) -> None:
-        """Raise `GenerationChanged` where a generation has come that a write does not know; it is then made again."""
-        if {layer.physical for layer in self.look().layers} - {layer.physical for layer in layout.layers}:
-            raise models_changed(self.name)
+    def _outgrown(self, layout: Layout) -> bool:
+        """Whether there is a generation now that was not there then."""
+        return not {layer.physical for layer in self.look().layers} <= {layer.physical for layer in layout.layers}
 
     def answered(self, key: str, digest: bytes) -> str | None:
         """The reply to the request with this idempotency key, where it was answered before. Raises `KeyReused`."""
@@ -220,7 +194,7 @@ class MilvusCollection:
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete the items called `ids`; returns how many there were."""
-        return self._delete(self.look(), [to_key(id) for id in dict.fromkeys(ids) if _writable(id)])
+        return self._deleted(self.look(), [to_key(id) for id in dict.fromkeys(ids) if _writable(id)])
 
     def delete_where(self, filter: Mapping[str, Any]) -> int:
         """Delete the items whose payloads match `filter`; returns how many there were. Raises `InvalidQuery`."""
@@ -234,21 +208,15 @@ class MilvusCollection:
         )
         gone = 0
         while chunk := list(islice(keys, _PAGE)):
-            gone += self._delete(layout, chunk)
+            gone += self._deleted(layout, chunk)
         return gone
 
-    def _delete(self, layout: Layout, keys: Sequence[str]) -> int:
-        if not keys:
-            return 0
-        tables = [self._table(layer) for layer in layout.layers]
-        known = tables[0].by_key(keys, ["id", "place"])
-        for table in tables:
-            table.delete(list(known))
-        self._parts.delete([row["place"] for row in known.values() if row["place"]])
+    def _deleted(self, layout: Layout, keys: Sequence[str]) -> int:
+        gone = delete(self._connection, layout, self._parts, keys)
         self._writes += 1
-        if {layer.physical for layer in self.look().layers} - {layer.physical for layer in layout.layers}:
-            self._delete(self.look(), keys)  # also of the generation that has come meanwhile
-        return len(known)
+        if self._outgrown(layout):
+            delete(self._connection, self.look(), self._parts, keys)  # of that one too
+        return gone
 
     def index_field(self, field: str) -> None:
         """Note that filters look at `field`. Milvus has no index for it; an embedded copy of the collection gets one.
