@@ -1,13 +1,17 @@
 """Compile the kernels for this processor, for every kind of word there is.
 
 Done once, at installation or at the first start, and kept on disk by numba; after that it takes a second. Run as
-`python -m index.warm`.
+`python -m index.warm`. `python -m index.warm FOLDER` compiles them for all the levels that this processor can run, into
+a folder each: what an image brings along (see `processor`).
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +20,7 @@ from .delta import Delta
 from .drift import CodeProfile
 from .health import measure
 from .multihash import KeyBitmap, MultiHashIndex
+from .processor import VARIABLE, levels_here
 from .screen import nearest_place
 from .words import as_query, as_words, padded
 
@@ -38,7 +43,29 @@ def compile_kernels(bits: int) -> None:
     nearest_place(words, np.ones(len(keys), np.uint8), len(keys), as_query(codes[0], bits), 1)
 
 
+def compile_levels(folder: Path) -> None:
+    """Compile them into `folder`, for every level that this processor can run, in a process each.
+
+    Raises `CalledProcessError` where one fails, which has said why.
+    """
+    for level in levels_here():
+        place = folder / level.name
+        place.mkdir(parents=True)
+        own = {
+            "NUMBA_CACHE_DIR": str(place),
+            "NUMBA_CPU_NAME": level.cpu,
+            "NUMBA_CPU_FEATURES": level.features,
+        }
+        rest = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        sys.stdout.write(f"{level.name}: ")
+        sys.stdout.flush()
+        subprocess.run([sys.executable, "-m", "index.warm"], env=rest | own, check=True)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        compile_levels(Path(sys.argv[1]))
+        sys.exit()
     started = time.perf_counter()
     for width in WIDTHS:
         compile_kernels(width)

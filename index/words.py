@@ -19,7 +19,9 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from .bits import Codes
+from .processor import settle
 
+settle()
 log = logging.getLogger("hammingbird.index")
 
 Words = NDArray[Any]

@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None, opening: Opening | None = None)
     opening: of that directory, where it has begun.
     """
     settings = settings or Settings()
-    keys = KeyRing(settings.data_dir)
+    keys = KeyRing(settings.keys_folder)
     engine = Engine(settings, opening)
     sweep(settings.data_dir / "collections")
     tidy(settings)

@@ -1,8 +1,10 @@
-"""API keys: made, listed and revoked in a file of the data directory, looked up by their hash.
+"""API keys: made, listed and revoked in a file, looked up by their hash.
+
+The file is in the data directory, or where the setting `keys_dir` says. It may be changed while the service runs: it is
+replaced as a whole, and the service looks for that twice a second.
 
 Only the SHA-256 of a key is kept. A slow hash would protect passwords, which can be guessed; a key is 256 random bits,
-so that nothing can be found out from its hash, and a fast one costs a request a microsecond. The file may be changed
-while the service runs: it is replaced as a whole, and the service looks for that twice a second.
+so that nothing can be found out from its hash, and a fast one costs a request a microsecond.
 """
 
 from __future__ import annotations
@@ -61,10 +63,10 @@ _KEYS = TypeAdapter(list[Key])
 
 
 class KeyFile:
-    """The keys of a data directory, for those who make and revoke them. Needs no lock of the service's."""
+    """The keys in the file of a folder, for those who make and revoke them. Needs no lock of the service's."""
 
-    def __init__(self, data_dir: Path) -> None:
-        self._path = data_dir / FILE
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
 
     def all(self) -> Sequence[Key]:
         """Every key, the oldest first. Raises `DataDirectoryError` where the file cannot be read."""
@@ -141,9 +143,9 @@ class KeyFile:
             os.fchown(file, owner.st_uid, owner.st_gid)
 
 
-def read_keys(data_dir: Path) -> list[Key] | None:
+def read_keys(folder: Path) -> list[Key] | None:
     """The keys in their file; None where there is none. Raises `DataDirectoryError` where it cannot be read."""
-    path = data_dir / FILE
+    path = folder / FILE
     try:
         content = json.loads(path.read_bytes())
         if content["version"] != _VERSION:
@@ -166,9 +168,9 @@ class KeyRing:
     who was not before, since a slip must not open what was closed.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         """Raises `DataDirectoryError` where the file cannot be read."""
-        self._path = data_dir / FILE
+        self._path = folder / FILE
         self._file: tuple[int, int, int] | None = None
         self._keys: dict[bytes, Key] | None = None
         self._due = time.monotonic() + REFRESH_S

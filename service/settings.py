@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     default_backend: Backend = Field(
         "embedded", description="where collections are kept that are made without saying it: `embedded` or `milvus`"
     )
+    keys_dir: Path | None = Field(
+        None,
+        description="folder of keys.json, where that is not in the data directory: replicas share one, or have it of a "
+        "secret",
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="least severe line to log")
     slow_request_ms: float = Field(
         1000, ge=0, description="a request that takes longer is logged as a warning; streams, which may last, are not"
@@ -213,6 +218,11 @@ class Settings(BaseSettings):
     def models_path(self) -> Path:
         """The folder that holds the models."""
         return self.data_dir / "models" if self.models_dir is None else self.models_dir
+
+    @property
+    def keys_folder(self) -> Path:
+        """Where keys.json is."""
+        return self.keys_dir or self.data_dir
 
 
 _INTRODUCTION = """# Settings

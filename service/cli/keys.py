@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ..scopes import Scope
-from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, console, errors, friendly, print_json
+from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, console, errors, friendly, print_json, settings_for
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +38,8 @@ def create(
     """
     from ..keys import KeyFile, as_dict
 
-    key, text = KeyFile(data_dir).create(name, scope, None if expires is None else _lifetime(expires))
+    lifetime = None if expires is None else _lifetime(expires)
+    key, text = KeyFile(settings_for(data_dir).keys_folder).create(name, scope, lifetime)
     if as_json:
         print_json({**as_dict(key), "key": text})
         return
@@ -59,7 +60,7 @@ def list_keys(as_json: AsJson = False, data_dir: DataDir = DEFAULT_DATA_DIR) -> 
     """
     from ..keys import KeyFile, as_dict
 
-    found = KeyFile(data_dir).all()
+    found = KeyFile(settings_for(data_dir).keys_folder).all()
     if as_json:
         print_json([as_dict(key) for key in found])
         return
@@ -83,7 +84,7 @@ def revoke(
     """
     from ..keys import KeyFile
 
-    file = KeyFile(data_dir)
+    file = KeyFile(settings_for(data_dir).keys_folder)
     gone = file.revoke(key)
     errors.print(f"revoked {gone.name} ({gone.id})", highlight=False, markup=False, soft_wrap=True)
     if not file.all():

@@ -50,7 +50,7 @@ def check_guarded(settings: Settings) -> None:
     from ..errors import ServiceError
     from ..keys import read_keys
 
-    if settings.allow_open or _is_loopback(settings.host) or read_keys(settings.data_dir) is not None:
+    if settings.allow_open or _is_loopback(settings.host) or read_keys(settings.keys_folder) is not None:
         return
     raise ServiceError(
         f"listening on {settings.host or 'every address'} without keys would let everybody who can reach this machine "

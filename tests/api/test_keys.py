@@ -297,6 +297,23 @@ def test_the_service_does_not_listen_beyond_loopback_without_keys(tmp_path: Path
     check("0.0.0.0")  # closed to everybody, until there is a key again
 
 
+def test_keys_may_be_in_a_folder_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of replicas that share them, or of a secret: made, asked for and revoked there, and nothing in the data."""
+    data, shared = tmp_path / "data", tmp_path / "shared"
+    monkeypatch.setenv("HAMMINGBIRD_KEYS_DIR", str(shared))
+    monkeypatch.setenv("HAMMINGBIRD_DATA_DIR", str(data))
+    made = CliRunner().invoke(command, ["keys", "create", "me"])
+    assert made.exit_code == 0
+    assert (shared / FILE).exists()
+    check_guarded(Settings(host="0.0.0.0"))
+    with TestClient(create_app(Settings())) as client:
+        assert client.get("/models").status_code == 401
+        assert client.get("/models", headers={"x-api-key": made.stdout.strip()}).status_code == 200
+    assert "me" in CliRunner().invoke(command, ["keys", "list"]).stdout
+    assert CliRunner().invoke(command, ["keys", "revoke", "me"]).exit_code == 0
+    assert not (data / FILE).exists()
+
+
 # -- a running service ---------------------------------------------------------------------------------------------
 
 
