@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from places import TUNING
 
-from index import CollectionConfig, EmbeddedCollection, Generation, Item, ModelKey, PutResult, hamming
+from index import Collection, CollectionConfig, EmbeddedCollection, Generation, Item, ModelKey, PutResult, hamming
 from index.catalogue import STORE_FILE
+from index.store import read_only
 
-TUNING = {"merge_at": 3, "copy_from": 0, "quiet_s": 0.001}
 BITS = (16, 16, 24, 8)
 """Of the codes of model 0, 1, ...: some change the width, some do not."""
 
@@ -42,7 +44,7 @@ def opened(root: Path, **tuning: Any) -> EmbeddedCollection:
     return EmbeddedCollection(root / "things" / STORE_FILE, **{**TUNING, **tuning})
 
 
-def put(collection: EmbeddedCollection, items: Sequence[Item], models: Sequence[int]) -> PutResult:
+def put(collection: Collection, items: Sequence[Item], models: Sequence[int]) -> PutResult:
     """Store items with the codes of `models`, the first of which is the writer's own."""
     first, *others = models
     beside = {key_of(model).fingerprint: [code_by(model, item) for item in items] for model in others}
@@ -50,22 +52,30 @@ def put(collection: EmbeddedCollection, items: Sequence[Item], models: Sequence[
     return collection.put(coded, fingerprint=key_of(first).fingerprint, beside=beside)
 
 
-def models_of(collection: EmbeddedCollection) -> list[int]:
+def models_of(collection: Collection) -> list[int]:
     """The models whose codes must be written, the one that serves first."""
     found = sorted(collection.generations.all(), key=lambda one: one.state != "serving")
     return [int(one.model.name[1:]) for one in found if one.model]
 
 
-def fill(collection: EmbeddedCollection, number: int, model: int, *, most: int = 1 << 30) -> int:
-    """Store the codes of at most `most` items that are there."""
-    with collection._live.state() as (reader, _):
-        rows = reader.db.execute("SELECT key, id, input FROM items ORDER BY key LIMIT ?", (most,)).fetchall()
-    items = [item_of(id, zlib.decompress(text)) for _, id, text in rows]
-    codes = np.frombuffer(b"".join(code_by(model, item) for item in items), np.uint8)
-    return collection.generations.fill(number, [key for key, *_ in rows], codes.reshape(len(rows), BITS[model] // 8))
+def fill(collection: Collection, number: int, model: int, *, most: int = 1 << 30) -> int:
+    """Store the codes of at most `most` items that have none; returns how many of them were stored."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        collection.generations.uncoded(number, Path(scratch)) as (path, inner),
+    ):
+        with read_only(path) as reader:
+            rows = reader.uncoded(inner, after=-1, limit=most)
+        codes = np.frombuffer(b"".join(code_by(model, item) for _, item in rows), np.uint8)
+        keys = [key for key, _ in rows]
+        stored = collection.generations.fill(number, keys, codes.reshape(len(rows), BITS[model] // 8))
+    while most > len(rows) and (left := collection.generations.leftover(number)):
+        codes = np.frombuffer(b"".join(code_by(model, item) for item in left), np.uint8)
+        collection.generations.fill_items(number, left, codes.reshape(len(left), BITS[model] // 8))
+    return stored
 
 
-def go_over(collection: EmbeddedCollection, model: int) -> Generation:
+def go_over(collection: Collection, model: int) -> Generation:
     """All of a change of model."""
     generation = collection.generations.begin(key_of(model), BITS[model])
     fill(collection, generation.number, model)
@@ -80,7 +90,7 @@ def expected(items: dict[str, Item], model: int, near: bytes) -> list[tuple[int,
     )
 
 
-def assert_holds(collection: EmbeddedCollection, items: dict[str, Item], model: int) -> None:
+def assert_holds(collection: Collection, items: dict[str, Item], model: int) -> None:
     """It is sound, serves codes of `model` and no other, and answers as the brute force does."""
     assert collection.check().faults == ()
     assert collection.config.model == key_of(model)

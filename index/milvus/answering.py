@@ -21,7 +21,7 @@ from ..rerank import scores_of
 from ..rescore import check_inputs, check_many
 from .connection import Connection
 from .expressions import expression_of
-from .finding import FEW, Finder, Near
+from .finding import FEW, Finder, Near, nearest_of
 from .layout import Layer
 from .names import to_id, to_key
 from .parts import Parts, size_of
@@ -71,15 +71,15 @@ class Answering:
         k = None if query.k is None else query.k * query.oversample
         if self._expression.exact:
             return self._near(k)
-        tried = None if k is None else _AHEAD * k
+        if k is None:
+            return self._matching(self._near(None))
+        tried = _AHEAD * k
         while True:
             near = self._near(tried)
             matching = self._matching(near)
-            # Of everything within the radius all is known; of the nearest, once k of them match.
-            if k is None or tried is None or len(near) < tried:
-                return matching
-            if len(matching) >= k:
-                return [one for one in matching if one[0] <= matching[k - 1][0]]
+            # Of the nearest all is known once k of them match, or there are no more.
+            if len(matching) >= k or len(near) < tried:
+                return nearest_of(matching, k)
             tried *= _AHEAD
 
     def _near(self, k: int | None) -> list[Near]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from ..errors import BackendUnavailable, DataDirectoryError, StoreUnavailable, UnknownCollection
@@ -32,7 +33,9 @@ class Connection:
         """uri: `http://host:port`, or the path of a file. Nothing is asked of it yet."""
         self.uri, self._token, self._timeout_s = uri, token, timeout_s
         self.lite = "://" not in uri
-        """Milvus Lite: a process of its own, used by one process alone. It has no aliases."""
+        """Milvus Lite: a process of its own, used by one process alone, one call at a time. It has no aliases."""
+        # Milvus Lite shows the middle of an upsert, where the old row is gone and the new one has not come.
+        self._turn: AbstractContextManager[Any] = threading.Lock() if self.lite else nullcontext()
         self._lock = threading.Lock()
         self._client: Any = None
         self._failed_at = -_REST_S
@@ -45,6 +48,10 @@ class Connection:
 
     def call(self, method: str, *args: Any, **asked: Any) -> Any:
         """What Milvus answers. Raises `MissingCollection`, `BackendUnavailable`, `StoreUnavailable`."""
+        with self._turn:
+            return self._called(method, *args, **asked)
+
+    def _called(self, method: str, *args: Any, **asked: Any) -> Any:
         if time.monotonic() - self._failed_at < _REST_S:
             raise BackendUnavailable(self._away("it did not answer a moment ago"))
         import grpc

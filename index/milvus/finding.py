@@ -40,6 +40,11 @@ class Found:
     """The rows that came with them, by primary key."""
 
 
+def nearest_of(near: list[Near], k: int) -> list[Near]:
+    """Of all that is near, in order, the `k` nearest and what is as near as the last of them."""
+    return near if len(near) <= k else [one for one in near if one[0] <= near[k - 1][0]]
+
+
 class Finder:
     """Searches in one Milvus collection for one code."""
 
@@ -62,14 +67,14 @@ class Finder:
         rows: dict[str, dict[str, Any]] = {}
         near = sorted(self._ask(0, reach, limit, None, fields, rows))
         if len(near) < limit:  # that is all there is
-            return Found(near, self._questions, rows)
+            return Found(nearest_of(near, k), self._questions, rows)
         last = near[-1][0]
         if len(near) >= k and near[k - 1][0] < last:
-            return Found([one for one in near if one[0] <= near[k - 1][0]], self._questions, rows)
+            return Found(nearest_of(near, k), self._questions, rows)
         if len(near) >= k:
             ties = self._all(last, last, None)
             return Found(sorted([one for one in near if one[0] < last] + ties), self._questions, rows)
-        return Found(self._widened(k, last, reach), self._questions, rows)
+        return Found(nearest_of(self._widened(k, last, reach), k), self._questions, rows)
 
     def _widened(self, k: int, radius: int, reach: int) -> list[Near]:
         """More than one answer holds: everything within ever larger radii, until there are `k`."""
