@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from ..errors import StoreDamaged
-from .comparing import differing
+from .comparing import differing, lasting
 from .connection import Connection
 from .layout import Layout
 from .parts import Parts
-from .rows import FIELDS, INPUT, code_of, from_row
-from .table import Rows
+from .reading import item_now, items_of
+from .rows import FIELDS
+from .table import Row, Rows
 
 _PAGE = 500
 
 
-def faults_of(connection: Connection, layout: Layout, parts: Parts) -> Iterator[str]:
-    """What is wrong, a sentence each; nothing for a sound collection."""
+def faults_of(connection: Connection, layout: Layout, parts: Parts, *, filled: bool) -> Iterator[str]:
+    """What is wrong, a sentence each; nothing for a sound collection.
+
+    filled: whether the second generation, if there is one, should have codes of all items.
+    """
     for layer in layout.layers:
         where = "" if layer is layout.serving else f"generation {layer.number}: "
-        rows = Rows(connection, layer.physical).ordered(FIELDS)
+        table = Rows(connection, layer.physical)
+        rows = table.ordered(FIELDS)
         while page := list(islice(rows, _PAGE)):
-            for row in page:
-                try:
-                    inputs = parts.get([row["place"]]) if row["flags"] & INPUT else {}
-                    if len(code_of(row)) * 8 != layer.bits:
-                        raise StoreDamaged(f"the code of {row['id']} has another width")
-                    from_row(row, inputs)
-                except StoreDamaged as error:
-                    yield f"{where}{error}"
+            yield from (f"{where}{fault}" for fault in _broken(table, parts, page))
     if layout.second is not None:
-        for key, why in differing(connection, layout):
-            if why != "missing":  # while it is being filled
+        wrong = ((key, why) for key, why in differing(connection, layout) if filled or why != "missing")
+        for key, why in lasting(connection, layout, wrong):
+            if filled or why != "missing":
                 yield f"generation {layout.second.number}: item {bytes.fromhex(key).decode()!r} is {why}"
+
+
+def _broken(table: Rows, parts: Parts, page: Sequence[Row]) -> Iterator[str]:
+    try:
+        items_of(table, parts, page)
+    except StoreDamaged:
+        for row in page:
+            try:
+                item_now(table, parts, row)
+            except StoreDamaged as error:
+                yield str(error)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,17 +30,17 @@ from .answering import Answering
 from .checking import faults_of
 from .connection import Connection, MissingCollection
 from .exporting import borrowed, export
-from .expressions import expression_of
 from .generations import MilvusGenerations
 from .layout import Layer, Layout, Layouts
-from .names import to_key
+from .names import to_key, writable
 from .notes import Notes
 from .parts import Parts, token_of
+from .reading import items_of
 from .records import Records
-from .rows import FIELDS, INPUT, code_of, from_row, payload_text
+from .rows import FIELDS, code_of
 from .screening import screened
 from .table import Row, Rows
-from .writing import delete, store
+from .writing import delete, matching, store
 
 T = TypeVar("T")
 
@@ -180,7 +180,11 @@ class MilvusCollection:
         return self.put([Item(id, code.tobytes()) for id, code in zip(ids, np.ascontiguousarray(codes), strict=True)])
 
     def _stored(self, layout: Layout, items: Sequence[tuple[int, Item]], codes: Sequence[Sequence[bytes]]) -> PutResult:
-        result = store(self._connection, layout, self._parts, items, codes)
+        try:
+            result = store(self._connection, layout, self._parts, items, codes)
+        except MissingCollection:
+            self.look()  # says where all of it was deleted
+            raise models_changed(self.name) from None
         self._writes += 1
         return result
 
@@ -194,24 +198,24 @@ class MilvusCollection:
 
     def delete(self, ids: Iterable[str]) -> int:
         """Delete the items called `ids`; returns how many there were."""
-        return self._deleted(self.look(), [to_key(id) for id in dict.fromkeys(ids) if _writable(id)])
+        keys = [to_key(id) for id in dict.fromkeys(ids) if writable(id)]
+        return self._again(lambda layer: self._deleted(keys))
 
     def delete_where(self, filter: Mapping[str, Any]) -> int:
         """Delete the items whose payloads match `filter`; returns how many there were. Raises `InvalidQuery`."""
-        where = filters.parse(filter)
-        layout = self.look()
-        rows = self._table(layout.serving).ordered(["id", "payload", "exact", "flags"], where=expression_of(where).text)
-        keys = (
-            row["id"]
-            for row in rows
-            if where.matches(None if (text := payload_text(row)) is None else json.loads(text))
-        )
-        gone = 0
-        while chunk := list(islice(keys, _PAGE)):
-            gone += self._deleted(layout, chunk)
+        where, gone = filters.parse(filter), 0
+
+        def run(layer: Layer) -> None:
+            nonlocal gone
+            keys = matching(self._table(layer), where)
+            while chunk := list(islice(keys, _PAGE)):
+                gone += self._deleted(chunk)
+
+        self._again(run)
         return gone
 
-    def _deleted(self, layout: Layout, keys: Sequence[str]) -> int:
+    def _deleted(self, keys: Sequence[str]) -> int:
+        layout = self.look()
         gone = delete(self._connection, layout, self._parts, keys)
         self._writes += 1
         if self._outgrown(layout):
@@ -241,14 +245,10 @@ class MilvusCollection:
 
     def compact(self) -> None:
         """Remove kept inputs that no item names, which an interrupted write leaves; Milvus frees the room itself."""
-        layout = self.look()
-        tokens = self._parts.tokens()
-        for layer in layout.layers:
-            for row in self._table(layer).ordered(["id", "place"]):
-                if row["place"]:
-                    tokens.discard(token_of(row["place"]))
+        layers, tokens = self.look().layers, self._parts.tokens()
+        named = {token_of(row["place"]) for layer in layers for row in self._table(layer).ordered(["id", "place"])}
         # What a write has just put there is named by its row within the time that a request may take.
-        self._parts.delete_old(tokens)
+        self._parts.delete_old(tokens - named)
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -277,10 +277,10 @@ class MilvusCollection:
         """The item called `id` and the fingerprint of the model that made its code. Raises `UnknownItem`."""
 
         def found(layer: Layer) -> tuple[Item, str | None]:
-            row = self._table(layer).by_key([to_key(id)]).get(to_key(id)) if _writable(id) else None
-            if row is None:
-                raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
-            return self.items_of([row])[0], layer.fingerprint
+            rows = self._table(layer).by_key([to_key(id)]).values() if writable(id) else []
+            for item in self.items_of(layer, list(rows)):
+                return item, layer.fingerprint
+            raise UnknownItem(f"collection {self.name!r} has no item {id[:64]!r}")
 
         return self._again(found)
 
@@ -303,14 +303,20 @@ class MilvusCollection:
 
     def scan(self, *, after: str | None = None) -> Iterator[Item]:
         """Every item in the order of ids, from the first above `after`; each page of them as it is then."""
-        rows = self._table(self.look().serving).ordered(FIELDS, after="" if after is None else to_key(after))
-        while page := list(islice(rows, _PAGE)):
-            yield from self.items_of(page)
+        place = "" if after is None else to_key(after)
+        more = True
+        while more:
+            place, more, items = self._again(partial(self._page, place))
+            yield from items
 
-    def items_of(self, rows: Sequence[Row]) -> list[Item]:
-        """The items of rows of any generation. Raises `StoreDamaged`."""
-        inputs = self._parts.get(row["place"] for row in rows if row["flags"] & INPUT)
-        return [from_row(row, inputs) for row in rows]
+    def _page(self, after: str, layer: Layer) -> tuple[str, bool, list[Item]]:
+        """The last key that was looked at, whether there may be more, and the items up to there."""
+        rows = list(islice(self._table(layer).ordered(FIELDS, after=after, page=_PAGE), _PAGE))
+        return rows[-1]["id"] if rows else after, len(rows) == _PAGE, self.items_of(layer, rows)
+
+    def items_of(self, layer: Layer, rows: Sequence[Row]) -> list[Item]:
+        """The items of rows of a generation. Raises `StoreDamaged`."""
+        return items_of(self._table(layer), self._parts, rows)
 
     def search(
         self,
@@ -362,9 +368,14 @@ class MilvusCollection:
 
     def check(self) -> Report:
         """Verify every row and input against what was written, and the generations against each other."""
-        layout = self.look()
-        faults = list(faults_of(self._connection, layout, self._parts))
-        return Report(len(self), tuple(faults))
+
+        def found(layer: Layer) -> Report:
+            layout = self.look()
+            filled = layout.second is not None and self.generations.state(layout.second) != "filling"
+            faults = tuple(faults_of(self._connection, layout, self._parts, filled=filled))
+            return Report(self._table(layer).count(), faults)
+
+        return self._again(found)
 
     # -- copies --------------------------------------------------------------------------------------------
 
@@ -383,17 +394,8 @@ class MilvusCollection:
         return Rows(self._connection, layer.physical)
 
     def _again(self, ask: Callable[[Layer], T]) -> T:
-        """What `ask` says of the generation that serves; asked again where that was given up in the middle."""
+        """What `ask` says of the generation that serves; asked again where one was given up in the middle."""
         try:
             return ask(self.look(FRESH_S).serving)
         except MissingCollection:
             return ask(self.look().serving)
-
-
-def _writable(id: str) -> bool:
-    """Whether an id can be written in UTF-8 at all; no stored one cannot."""
-    try:
-        id.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

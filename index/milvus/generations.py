@@ -30,8 +30,8 @@ from ..reader import known
 from ..records import Generation, ModelKey
 from ..store import read_only
 from .answering import Answering
-from .comparing import differing
-from .connection import Connection
+from .comparing import differing, lasting
+from .connection import Connection, MissingCollection
 from .exporting import borrowed, export
 from .layout import Layer, Layout, Layouts
 from .names import new_generation, to_id, to_key
@@ -60,9 +60,13 @@ class MilvusGenerations:
 
     def all(self) -> list[Generation]:
         """What there is now, in the order in which it came; one of them serves."""
-        layout = self._collection.look()
-        found = [self._described(layout, layer) for layer in layout.layers]
-        return sorted(found, key=lambda one: one.number)
+        while True:
+            layout = self._collection.look()
+            try:
+                found = [self._described(layout, layer) for layer in layout.layers]
+            except MissingCollection:  # given up just now
+                continue
+            return sorted(found, key=lambda one: one.number)
 
     def models(self) -> list[ModelKey | None]:
         """The model of each generation, None of one without; the one that serves comes first."""
@@ -80,7 +84,7 @@ class MilvusGenerations:
     def check_begin(self, model: ModelKey) -> int:
         """Raise as `begin` does, before anything is done."""
         layout = self._collection.look()
-        other = None if layout.second is None else self._state(layout.second)
+        other = None if layout.second is None else self.state(layout.second)
         refuse_begin(self._collection.name, model, layout.serving.fingerprint, other)
         table = Rows(self._connection, layout.serving.physical)
         refuse_missing(self._collection.name, table.count("flags < 2"), table.count())
@@ -118,12 +122,12 @@ class MilvusGenerations:
     @contextmanager
     def uncoded(self, number: int, scratch: Path) -> Iterator[tuple[Path, int]]:
         """A copy of what generation `number` has no codes of, for another process, and its number there."""
-        layout = self._collection.look()
-        second = self._second(layout, number)
-        assert second.model is not None  # `begin` was given one
         with borrowed(scratch) as path:
-            config = self._collection.config
-            copied = export(path, config, self._lacking(layout), other=(second.model, second.bits))
+            with self._while_there(number) as layout:
+                second = self._second(layout, number)
+                assert second.model is not None  # `begin` was given one
+                config = self._collection.config
+                copied = export(path, config, self._lacking(layout), other=(second.model, second.bits))
             self._lent[number] = path
             try:
                 yield path, copied
@@ -136,30 +140,31 @@ class MilvusGenerations:
         Where an item has changed since, or has a code by now, it is left out; returns how many were stored. Raises
         `NoSuchGeneration` where this one is not being filled any more.
         """
-        layout = self._collection.look()
-        self._check_filling(layout, number, len(keys), codes)
-        with read_only(self._lent[number]) as reader:
-            ids = {key: id for id, key in reader.ids(list(keys), after=None, limit=len(keys))}
-            digests = {id: one.digest.hex() for id, one in known(reader.db, 0, ids.values()).items()}
-        found = [(to_key(ids[key]), digests[ids[key]], bytes(code)) for key, code in zip(keys, codes, strict=True)]
-        return self._fill(layout, found)
+        with self._while_there(number) as layout:
+            self._check_filling(layout, number, len(keys), codes)
+            with read_only(self._lent[number]) as reader:
+                ids = {key: id for id, key in reader.ids(list(keys), after=None, limit=len(keys))}
+                digests = {id: one.digest.hex() for id, one in known(reader.db, 0, ids.values()).items()}
+            found = [(to_key(ids[key]), digests[ids[key]], bytes(code)) for key, code in zip(keys, codes, strict=True)]
+            return self._fill(layout, found)
 
     def leftover(self, number: int) -> list[Item]:
         """At most a thousand items that have no code in generation `number` yet, or one of an earlier content."""
-        layout = self._collection.look()
-        self._second(layout, number)
-        return list(islice(self._lacking(layout), _LEFT))
+        with self._while_there(number) as layout:
+            self._second(layout, number)
+            return list(islice(self._lacking(layout), _LEFT))
 
     def fill_items(self, number: int, items: Sequence[Item], codes: Codes) -> None:
         """As `fill`, for what `leftover` gave."""
-        layout = self._collection.look()
-        self._check_filling(layout, number, len(items), codes)
-        found = [(to_key(item.id), item.digest().hex(), bytes(code)) for item, code in zip(items, codes, strict=True)]
-        self._fill(layout, found)
+        with self._while_there(number) as layout:
+            self._check_filling(layout, number, len(items), codes)
+            digests = [item.digest().hex() for item in items]
+            keys = [to_key(item.id) for item in items]
+            self._fill(layout, list(zip(keys, digests, map(bytes, codes), strict=True)))
 
     def _check_filling(self, layout: Layout, number: int, count: int, codes: Codes) -> None:
         second = layout.second
-        if second is None or second.number != number or self._state(second) != "filling":
+        if second is None or second.number != number or self.state(second) != "filling":
             name = self._collection.name
             raise NoSuchGeneration(f"generation {number} of collection {name!r} is not being filled any more")
         if codes.shape != (count, second.bits // 8):
@@ -202,7 +207,7 @@ class MilvusGenerations:
             wrong = [key for key, why in chunk if why != "missing"]
             other.delete(wrong)
             rows = own.by_key([key for key, _ in chunk], FIELDS)
-            yield from self._collection.items_of(list(rows.values()))
+            yield from self._collection.items_of(layout.serving, list(rows.values()))
 
     @contextmanager
     def trial(self, number: int) -> Iterator[MilvusTrial]:
@@ -210,9 +215,9 @@ class MilvusGenerations:
 
         Raises `NoSuchGeneration` where an item has no code in it yet.
         """
-        layout = self._collection.look()
-        self._complete(layout, number)
-        yield MilvusTrial(self._connection, self._collection, layout)
+        with self._while_there(number) as layout:
+            self._complete(layout, number)
+            yield MilvusTrial(self._connection, self._collection, layout)
 
     def make_ready(self, number: int) -> None:
         """Note that a filled generation may serve; it then survives a restart. Raises `NoSuchGeneration`."""
@@ -224,8 +229,7 @@ class MilvusGenerations:
 
         successor: of a trial, which has compared the two. Returns 0: no writer waits. Raises `NoSuchGeneration`.
         """
-        with self._changing:
-            layout = self._collection.look()
+        with self._changing, self._while_there(number) as layout:
             second = self._second(layout, number)
             if successor is None:
                 self._complete(layout, number)
@@ -253,13 +257,22 @@ class MilvusGenerations:
     def drop_unfinished(self) -> None:
         """Give up a generation that this process was filling when it last ended."""
         second = self._collection.look().second
-        if second is not None and second.owner == self._owner and self._state(second) == "filling":
+        if second is not None and second.owner == self._owner and self.state(second) == "filling":
             self.drop(second.number)
 
     def _drop(self, layer: Layer) -> None:
         drop(self._connection, layer.physical)
         self._notes.set_state(layer.physical, None)
         self._collection.look()
+
+    @contextmanager
+    def _while_there(self, number: int) -> Iterator[Layout]:
+        """The generations now. Raises `NoSuchGeneration` where `number` is given up in the middle of the block."""
+        try:
+            yield self._collection.look()
+        except MissingCollection:
+            self._second(self._collection.look(), number)  # says where all of it was deleted
+            raise
 
     def _second(self, layout: Layout, number: int) -> Layer:
         if layout.second is None or layout.second.number != number:
@@ -271,17 +284,18 @@ class MilvusGenerations:
 
     def _complete(self, layout: Layout, number: int) -> None:
         self._second(layout, number)
-        for key, why in differing(self._connection, layout):
+        for key, why in lasting(self._connection, layout, differing(self._connection, layout)):
             raise NoSuchGeneration(
                 f"generation {number} of collection {self._collection.name!r} does not have the right code for every "
                 f"item: {to_id(key)[:64]!r} is {why}"
             )
 
-    def _state(self, layer: Layer) -> str:
+    def state(self, layer: Layer) -> str:
+        """Of the generation that does not serve: filling, ready or kept."""
         return self._notes.state(layer.physical) or "filling"
 
     def _described(self, layout: Layout, layer: Layer) -> Generation:
-        state: Any = "serving" if layer is layout.serving else self._state(layer)
+        state: Any = "serving" if layer is layout.serving else self.state(layer)
         items = Rows(self._connection, layer.physical).count()
         return Generation(layer.number, layer.model, layer.bits, state, items, layer.begun_at)
 
@@ -301,7 +315,7 @@ class MilvusTrial:
     def get(self, id: str) -> Item | None:
         """The item called `id`, with the code that serves."""
         row = self._table(new=False).by_key([to_key(id)])
-        return next(iter(self._collection.items_of(list(row.values()))), None)
+        return next(iter(self._collection.items_of(self._layout.serving, list(row.values()))), None)
 
     def nearest(self, code: Codes, k: int, *, new: bool) -> list[Hit]:
         """The `k` nearest to a code of the one model or the other, with their payloads, by distance and then id."""
@@ -312,7 +326,7 @@ class MilvusTrial:
         keys = [row["id"] for row in self._table(new=False).ordered(["id"])]
         for place in np.random.default_rng(seed).permutation(len(keys)).tolist():
             rows = self._table(new=False).by_key([keys[place]])
-            yield from self._collection.items_of(list(rows.values()))
+            yield from self._collection.items_of(self._layout.serving, list(rows.values()))
 
     def codes(self, *, new: bool) -> Codes:
         """Every code `(n, bits / 8)`."""

@@ -53,6 +53,15 @@ def to_key(id: str) -> str:
     return id.encode().hex()
 
 
+def writable(id: str) -> bool:
+    """Whether an id can be written in UTF-8 at all; no stored one cannot."""
+    try:
+        id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def to_id(key: str) -> str:
     """The id whose primary key this is."""
     return bytes.fromhex(key).decode()

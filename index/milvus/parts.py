@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import StoreDamaged
 from .connection import AT_ONCE, Connection
 from .names import any_of
-from .schema import create_parts
+from .schema import create_parts, load_parts
 
 _PART = 48_000
 """Bytes of a part, before base64 makes them a third longer."""
@@ -33,6 +33,10 @@ class Parts:
 
     def create(self) -> None:
         create_parts(self._connection, self.physical)
+
+    def load(self) -> None:
+        """Make ready for use what another process has created, or only begun to."""
+        load_parts(self._connection, self.physical)
 
     def put(self, contents: Sequence[bytes]) -> list[str]:
         """Store each of `contents`; returns where, a text each."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import BackendUnavailable, StoreUnavailable
 from .connection import AT_ONCE, Connection, MissingCollection
 from .names import RECORDS
 from .parts import Parts, row
@@ -95,8 +96,17 @@ class Records:
 
     def _make(self) -> None:
         with self._lock:
-            if not self._made and not self._connection.call("has_collection", RECORDS):
-                self._parts.create()
+            if self._made:
+                return
+            if not self._connection.call("has_collection", RECORDS):
+                try:
+                    self._parts.create()
+                except BackendUnavailable:
+                    raise
+                except StoreUnavailable:
+                    if not self._connection.call("has_collection", RECORDS):
+                        raise
+            self._parts.load()  # whoever made it may still be about to
             self._made = True
 
 

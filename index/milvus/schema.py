@@ -59,6 +59,11 @@ def create_parts(connection: Connection, physical: str) -> None:
     )
 
 
+def load_parts(connection: Connection, physical: str) -> None:
+    """Make parts ready for use whose creation may have been interrupted."""
+    _load(connection, physical, "vector")
+
+
 def _create(
     connection: Connection, physical: str, description: str, fields: list[tuple[str, Any, dict[str, Any]]], vector: str
 ) -> None:
@@ -67,16 +72,24 @@ def _create(
     schema = MilvusClient.create_schema(auto_id=False, enable_dynamic_field=False, description=description)
     for name, kind, options in fields:
         schema.add_field(name, kind, **options)
-    index = MilvusClient.prepare_index_params()
-    index.add_index(field_name=vector, index_type="BIN_FLAT", metric_type="HAMMING")
     connection.call(
         "create_collection",
         physical,
         schema=schema,
-        index_params=index,
         consistency_level="Strong",
         num_shards=1,  # what comes in one call is then seen at one moment
     )
+    _load(connection, physical, vector)
+
+
+def _load(connection: Connection, physical: str, vector: str) -> None:
+    from pymilvus import MilvusClient
+
+    index = MilvusClient.prepare_index_params()
+    index.add_index(field_name=vector, index_type="BIN_FLAT", metric_type="HAMMING")
+    # Nothing is there yet to be indexed, and to wait for it takes the client half a second.
+    connection.call("create_index", physical, index, sync=False)
+    connection.call("load_collection", physical)
 
 
 def drop(connection: Connection, physical: str) -> None:

@@ -5,16 +5,20 @@ That order is what lets a fill see afterwards whether its copy is still right (s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
+from ..filters import Condition
 from ..items import Item
 from ..records import PutResult
-from .connection import Connection
+from .connection import Connection, MissingCollection
+from .expressions import expression_of
 from .layout import Layout
 from .names import to_key
 from .parts import Parts
-from .rows import code_of, to_row
-from .table import Rows
+from .rows import code_of, payload_text, to_row
+from .table import Row, Rows
 
 
 def store(
@@ -30,24 +34,34 @@ def store(
     """
     latest = {to_key(item.id): (position, item) for position, item in items}
     tables = [Rows(connection, layer.physical) for layer in layout.layers]
-    known = tables[0].by_key(latest, ["id", "code", "digest", "place"])
-    changed = {
-        key: (position, item)
-        for key, (position, item) in latest.items()
-        if key not in known or (known[key]["digest"], code_of(known[key])) != (item.digest().hex(), codes[0][position])
-    }
-    rows = [[to_row(item, own[at], "", at) for at, item in changed.values()] for own in codes]
+    known, *others = (table.by_key(latest, ["id", "code", "digest", "place"]) for table in tables)
+    changed = {key: one for key, one in latest.items() if _differs(known.get(key), one, codes[0])}
+    rows = [{key: to_row(item, own[at], "", at) for key, (at, item) in changed.items()} for own in codes]
     # Inputs before the rows that name them.
-    with_input = [at for at, (_, item) in enumerate(changed.values()) if item.input is not None]
+    with_input = [key for key, (_, item) in changed.items() if item.input is not None]
     inputs = [item.input for _, item in changed.values() if item.input is not None]
-    for at, place in zip(with_input, parts.put(inputs), strict=True):
+    for key, place in zip(with_input, parts.put(inputs), strict=True):
         for own in rows:
-            own[at]["place"] = place
+            own[key]["place"] = place
+    for number, there in enumerate(others, start=1):
+        # What an earlier call has stored in the first generation only, as it was interrupted.
+        behind = (
+            key for key, one in latest.items() if key not in changed and _differs(there.get(key), one, codes[number])
+        )
+        for key in behind:
+            at, item = latest[key]
+            rows[number][key] = to_row(item, codes[number][at], known[key]["place"], at)
     for table, own in zip(tables, rows, strict=True):
-        table.put(own)
+        table.put(own.values())
     parts.delete([row["place"] for key, row in known.items() if key in changed and row["place"]])
     updated = sum(key in known for key in changed)
     return PutResult(len(changed) - updated, updated, len(latest) - len(changed))
+
+
+def _differs(row: Row | None, latest: tuple[int, Item], codes: Sequence[bytes]) -> bool:
+    """Whether the row is not that of the item, given with the position of its code."""
+    position, item = latest
+    return row is None or (row["digest"], code_of(row)) != (item.digest().hex(), codes[position])
 
 
 def delete(connection: Connection, layout: Layout, parts: Parts, keys: Sequence[str]) -> int:
@@ -57,6 +71,16 @@ def delete(connection: Connection, layout: Layout, parts: Parts, keys: Sequence[
     tables = [Rows(connection, layer.physical) for layer in layout.layers]
     known = tables[0].by_key(keys, ["id", "place"])
     for table in tables:
-        table.delete(list(keys))  # of the second too where a fill has just copied what was deleted from the first
+        # Of the second too where a fill has just copied what was deleted from the first; it may be given up by now.
+        with suppress(MissingCollection):
+            table.delete(list(keys))
     parts.delete([row["place"] for row in known.values() if row["place"]])
     return len(known)
+
+
+def matching(table: Rows, where: Condition) -> Iterator[str]:
+    """The primary keys of the items whose payloads match, in order."""
+    rows = table.ordered(["id", "payload", "exact", "flags"], where=expression_of(where).text)
+    return (
+        row["id"] for row in rows if where.matches(None if (text := payload_text(row)) is None else json.loads(text))
+    )

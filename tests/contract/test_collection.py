@@ -121,7 +121,7 @@ def test_readers_beside_a_writer_see_only_committed_states(make: Make) -> None:
     rng = np.random.default_rng(99)
     deadline = time.monotonic() + 4
     state: dict[str, Item] = {}
-    while time.monotonic() < deadline and not failures:
+    while (time.monotonic() < deadline or len(states) <= 50) and not failures:
         batch = [Item(f"i{rng.integers(40)}", rng.bytes(2)) for _ in range(rng.integers(1, 6))]
         doomed = [f"i{rng.integers(40)}" for _ in range(2)]
         if rng.random() < 0.5:
@@ -136,7 +136,6 @@ def test_readers_beside_a_writer_see_only_committed_states(make: Make) -> None:
     for reader in readers:
         reader.join()
     assert not failures
-    assert len(states) > 50
 
 
 def test_codes_of_another_model_are_refused(make: Make) -> None:

@@ -196,7 +196,7 @@ def test_readers_and_writers_beside_changes_of_model(make: Make, seconds: float)
     deadline = time.monotonic() + seconds
     flips, waits = 0, []
     rng = np.random.default_rng(8)
-    while (time.monotonic() < deadline or flips <= 5) and not stop.is_set():
+    while (time.monotonic() < deadline or flips < 3) and not stop.is_set():
         serving = models_of(collection)[0]
         model = int(rng.choice([one for one in range(len(BITS)) if one != serving]))
         number = collection.generations.begin(key_of(model), BITS[model]).number
