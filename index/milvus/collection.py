@@ -151,8 +151,7 @@ class MilvusCollection:
         """As `Collection.put`. Raises `BackendUnavailable` too: what was sent may then be there, or part of it."""
         layout = self.look()
         check_items(self.name, self.width_of, items, fingerprint, beside or {})
-        given: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
-        given.update(beside or {})
+        given: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items], **(beside or {})}
         if request is not None and (told := self.answered(request.key, request.digest)) is not None:
             return PutResult(0, 0, 0, told)
         own, other = placed(self.name, [layer.fingerprint for layer in layout.layers], given)

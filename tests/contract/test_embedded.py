@@ -28,7 +28,7 @@ def make(root: Path) -> EmbeddedCollection:
 
 
 class EmbeddedMachine(CollectionMachine):
-    """With merges, and with copies of the index that are damaged or gone at the restart."""
+    """Row X8, with merges and with copies of the index that are damaged or gone at the restart."""
 
     place = staticmethod(places.embedded)
 

@@ -24,7 +24,7 @@ from index.source import seal_of
 
 
 class EmbeddedMachine(GenerationMachine):
-    """With merges of the index."""
+    """Row X8, with merges of the index."""
 
     place = staticmethod(places.embedded)
 
