@@ -1,4 +1,4 @@
-"""What a collection does, wherever it is kept: it equals a dict and the brute force, page by page (reliability.md X8)."""
+"""What a collection does, wherever it is kept: it equals a dict and the brute force, always (reliability.md X8)."""
 
 from __future__ import annotations
 
