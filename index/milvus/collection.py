@@ -66,8 +66,7 @@ class MilvusCollection:
 
         Raises `UnknownCollection`, `BackendUnavailable`.
         """
-        self._connection, self._layouts, self._name = connection, layouts, name
-        self._screening = threading.Lock()
+        self._connection, self._layouts, self._name, self._screening = connection, layouts, name, threading.Lock()
         self._writes = 0
         self._layout = layouts.of(name)
         self._seen = time.monotonic()
@@ -151,7 +150,8 @@ class MilvusCollection:
         """As `Collection.put`. Raises `BackendUnavailable` too: what was sent may then be there, or part of it."""
         layout = self.look()
         check_items(self.name, self.width_of, items, fingerprint, beside or {})
-        given: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items], **(beside or {})}
+        given: dict[str | None, Sequence[bytes]] = {fingerprint: [item.code for item in items]}
+        given.update(beside or {})
         if request is not None and (told := self.answered(request.key, request.digest)) is not None:
             return PutResult(0, 0, 0, told)
         own, other = placed(self.name, [layer.fingerprint for layer in layout.layers], given)
@@ -359,8 +359,8 @@ class MilvusCollection:
         """The number of the present state, the model, and every code `(n, bits / 8)`, by id."""
 
         def found(layer: Layer) -> tuple[int, ModelKey | None, Codes]:
-            sequence = self.sequence
-            joined = b"".join(code_of(row) for row in self._table(layer).ordered(["id", "code"]))
+            sequence, rows = self.sequence, self._table(layer).ordered(["id", "code"])
+            joined = b"".join(map(code_of, rows))
             return sequence, layer.model, np.frombuffer(joined, np.uint8).reshape(-1, layer.bits // 8)
 
         return self._again(found)
