@@ -146,6 +146,7 @@ class MultiHashIndex:
             ordered = np.empty_like(own)
             in_order(own, words, order, ordered)
             own, short = ordered, short[order]
+            del ordered, order  # which would stay, beside what takes their place, until all is built
         flat = faiss.IndexBinaryFlat(words * own.itemsize * 8)
         if items:
             flat.add(own.view(np.uint8).reshape(items, -1))
@@ -216,7 +217,8 @@ class MultiHashIndex:
 
     def contents(self) -> tuple[NDArray[np.int64], Codes]:
         """Keys `(n,)` ascending and codes `(n, bits / 8)` of the items that can be found."""
-        keys = self._keys.astype(np.int64) + self._first
+        keys = self._keys.astype(np.int64)
+        keys += self._first
         codes = self._packed_codes()
         if len(self._alive):
             alive = np.unpackbits(self._alive, count=len(keys), bitorder="little").view(np.bool_)

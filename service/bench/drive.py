@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,24 +113,32 @@ class Server:
             raise RuntimeError("the server's processor time is read from /proc, which this system does not have")
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
+    def resident_bytes(self) -> int:
+        """Memory that it holds."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
 
 @contextmanager
-def serving(module: str, *arguments: str, ready: str) -> Iterator[Server]:
+def serving(
+    module: str, *arguments: str, ready: str, patience_s: float = 120, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """`python -m module`, `{port}` in the arguments replaced by a free port; ready when it answers a GET of `ready`."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = int(listener.getsockname()[1])
     command = [sys.executable, "-m", module, *(argument.replace("{port}", str(port)) for argument in arguments)]
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "OMP_WAIT_POLICY": "passive"})
+    own = {**os.environ, "OMP_WAIT_POLICY": "passive", **(environment or {})}
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=own)
     try:
-        _wait(port, ready, process)
+        _wait(port, ready, process, patience_s)
         yield Server(port, process)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _wait(port: int, path: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+def _wait(port: int, path: str, process: subprocess.Popen[bytes], patience_s: float) -> None:
+    deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with code {process.returncode}")

@@ -144,3 +144,49 @@ def http(
         print_json(report.as_dict())
     else:
         sys.stdout.write("\n".join(report.markdown()) + "\n")
+
+
+@bench.command()
+@friendly
+def scale(
+    items: Annotated[list[int] | None, typer.Option(help="How many items; repeatable.", min=1000)] = None,
+    bits: Annotated[int, typer.Option(help="Width of a code.")] = 64,
+    payloads: Annotated[bool, typer.Option("--payloads", help="Give every item a payload of one number.")] = False,
+    shuffled: Annotated[bool, typer.Option("--shuffled", help="Let ids come in no order.")] = False,
+    over_http: Annotated[bool, typer.Option("--http", help="Ask a service over HTTP as well.")] = False,
+    seconds: Annotated[float, typer.Option(help="Time for each question.")] = 10,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where to store; on the disk to be measured.", exists=True, file_okay=False)
+    ] = None,
+    milvus_uri: Annotated[
+        str | None, typer.Option(help="Measure a collection in this Milvus: http://host:19530, or a Lite file.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the codes and the queries.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """What so many items take of a machine: disk, memory, time to store and to start, searches a second.
+
+    Example: hammingbird bench scale --items 1000000 --items 10000000
+
+    40 answers are compared with a plain comparison with every code; a wrong one makes this command fail.
+    """
+    from ..bench.scale import scale_benchmark
+
+    report = scale_benchmark(
+        items=items or [1_000_000],
+        bits=bits,
+        payloads=payloads,
+        shuffled=shuffled,
+        http=over_http,
+        seconds=seconds,
+        seed=seed,
+        folder=folder,
+        milvus_uri=milvus_uri,
+        say=say,
+    )
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        sys.stdout.write("\n".join(report.markdown()) + "\n")
+    if report.broken:
+        raise typer.Exit(FAILED)
