@@ -231,6 +231,10 @@ class EmbeddedCollection:
         """What was last kept under `name`."""
         return self._meta.get(f"note/{name}")
 
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """All that is kept so, by name."""
+        return {name.removeprefix("note/"): value for name, value in self._meta.items() if name.startswith("note/")}
+
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted. Writers wait while the store is rewritten; searches go on.
 

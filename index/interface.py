@@ -100,6 +100,9 @@ class Collection(Protocol):
     def noted(self, name: str) -> Mapping[str, Any] | None:
         """What was last kept under `name`."""
 
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """All that is kept so, by name."""
+
     def compact(self) -> None:
         """Leave nothing on disk of what was deleted, as far as that is in this program's hands."""
 

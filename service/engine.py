@@ -188,7 +188,8 @@ class Engine:
         The first request then finds everything in place, and what would fail it is known beforehand.
         """
         faults = []
-        for name, models in self.catalogue.each(lambda collection: collection.generations.models()).items():
+        every = self.catalogue.each(lambda collection: collection.generations.models(), reachable=True)
+        for name, models in every.items():
             for key in models:
                 if key is None or self.stopping:
                     continue

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Any
 
 from ..bits import check_width
 from ..catalogue import check_name
-from ..errors import CollectionExists, UnknownCollection
+from ..errors import BackendUnavailable, CollectionExists, UnknownCollection
+from ..items import Item
 from ..records import CollectionConfig
 from .collection import MilvusCollection
 from .connection import Connection
-from .layout import Layer, Layouts
+from .layout import Layer, Layout, Layouts
 from .names import new_generation, new_inputs
 from .notes import Notes
 from .parts import Parts
 from .records import Records
 from .schema import create_items, drop
+from .writing import store
 
 _LISTED_S = 1.0
+_BATCH = 2_000
 
 
 class MilvusCatalogue:
@@ -79,14 +85,20 @@ class MilvusCatalogue:
 
     def create(self, config: CollectionConfig) -> MilvusCollection:
         """Make an empty collection. Raises `CollectionExists`, `InvalidQuery`, `InvalidCode`, `BackendUnavailable`."""
-        check_name(config.name)
-        check_width(config.bits)
-        try:
-            self._layouts.of(config.name)
-        except UnknownCollection:
-            pass
-        else:
-            raise CollectionExists(f"there is already a collection {config.name!r} in Milvus")
+        return self.fill(config, ())
+
+    def fill(
+        self,
+        config: CollectionConfig,
+        items: Iterable[Item],
+        fields: Iterable[str] = (),
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> MilvusCollection:
+        """Make a collection that holds `items`, with their codes, from the moment on at which it is there.
+
+        fields, notes: those that are declared and kept. Raises as `create` does, and then there is none.
+        """
+        self._check_free(config)
         layer = Layer(
             new_generation(config.name, 0),
             config.name,
@@ -99,16 +111,42 @@ class MilvusCatalogue:
             new_inputs(config.name),
             self._owner,
         )
-        Parts(self._connection, layer.inputs).create()
-        create_items(self._connection, layer.physical, layer.bits, layer.described())
-        if not self._layouts.point(config.name, layer.physical, first=True):
-            drop(self._connection, layer.physical)
-            drop(self._connection, layer.inputs)
-            raise CollectionExists(
-                f"there is already a collection {config.name!r} in Milvus; another process was first"
-            )
+        kept = Notes(self._records, layer.inputs)
+        try:
+            self._fill(layer, items)
+            for field in fields:
+                kept.declare(field)
+            for name, value in (notes or {}).items():
+                kept.put(name, value)
+            if not self._layouts.point(config.name, layer.physical, first=True):
+                raise CollectionExists(f"there is already a collection {config.name!r} in Milvus: another was first")
+        except BaseException:
+            with suppress(BackendUnavailable):  # what is left then is no collection, and is not listed
+                self._drop(layer)
+            raise
         self.forget(config.name)
         return self._opened(config.name)
+
+    def _check_free(self, config: CollectionConfig) -> None:
+        check_name(config.name)
+        check_width(config.bits)
+        with suppress(UnknownCollection):
+            self._layouts.of(config.name)
+            raise CollectionExists(f"there is already a collection {config.name!r} in Milvus")
+
+    def _fill(self, layer: Layer, items: Iterable[Item]) -> None:
+        parts = Parts(self._connection, layer.inputs)
+        parts.create()
+        create_items(self._connection, layer.physical, layer.bits, layer.described())
+        waiting = iter(items)
+        while chunk := list(islice(waiting, _BATCH)):
+            codes = [item.code for item in chunk]
+            store(self._connection, Layout(layer, None), parts, list(enumerate(chunk)), [codes])
+
+    def _drop(self, layer: Layer) -> None:
+        drop(self._connection, layer.physical)
+        drop(self._connection, layer.inputs)
+        Notes(self._records, layer.inputs).forget()
 
     def delete(self, name: str) -> None:
         """Delete the collection `name`. Raises `UnknownCollection`, `BackendUnavailable`."""
@@ -117,5 +155,4 @@ class MilvusCatalogue:
         self.forget(name)
         for physical in [layer.physical for layer in layout.layers] + self._layouts.strays(name):
             drop(self._connection, physical)
-        drop(self._connection, layout.serving.inputs)
-        Notes(self._records, layout.serving.inputs).forget()
+        self._drop(layout.serving)

@@ -18,8 +18,7 @@ from .. import filters
 from ..answer import Page
 from ..belonging import check_model, models_changed, placed, went_over
 from ..bits import Codes
-from ..copying import MAX_FIELDS
-from ..errors import InvalidCode, InvalidQuery, UnknownItem
+from ..errors import InvalidCode, UnknownItem
 from ..items import Item
 from ..query import Query
 from ..records import CollectionConfig, ModelKey, PutResult, Report, Request, Screen
@@ -227,11 +226,6 @@ class MilvusCollection:
         Raises `InvalidQuery`.
         """
         filters.index_expression(field)  # says what is wrong with the name
-        fields = self.fields
-        if field not in fields and len(fields) >= MAX_FIELDS:
-            raise InvalidQuery(
-                f"a collection has an index on at most {MAX_FIELDS} fields; there is one on {', '.join(fields)}"
-            )
         self._notes.declare(field)
 
     def note(self, name: str, value: Mapping[str, Any]) -> None:
@@ -241,6 +235,10 @@ class MilvusCollection:
     def noted(self, name: str) -> Mapping[str, Any] | None:
         """What was last kept under `name`, here or, some seconds ago, by another process."""
         return self._notes.get(name)
+
+    def notes(self) -> Mapping[str, Mapping[str, Any]]:
+        """All that is kept so, by name."""
+        return self._notes.all()
 
     def compact(self) -> None:
         """Remove kept inputs that no item names, which an interrupted write leaves; Milvus frees the room itself."""
@@ -380,7 +378,7 @@ class MilvusCollection:
 
     def copy_to(self, path: Path) -> None:
         """Copy the items, with the codes that serve, to the new store file `path`."""
-        export(path, self.config, self.scan(), self.fields, self._notes.all())
+        export(path, self.config, self.scan(), self.fields, self.notes())
 
     @contextmanager
     def lent(self, scratch: Path) -> Iterator[Path]:

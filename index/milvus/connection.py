@@ -76,7 +76,7 @@ class Connection:
         text = str(error.message)
         lower = text.lower()
         if (
-            error.code == 100
+            error.code in _MISSING
             or "collection not found" in lower
             or "can't find collection" in lower
             or ("alias" in lower and "not found" in lower)
@@ -98,6 +98,8 @@ class Connection:
         )
 
 
+_MISSING = (100, 1600)
+"""Codes of a collection and of an alias that is not there."""
 _AWAY = (
     "unavailable",
     "retry run out",

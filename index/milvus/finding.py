@@ -1,8 +1,9 @@
 """Exact and complete search in one Milvus collection, which by itself is neither.
 
 Milvus gives 16,384 hits at most, without a word where there are more, and the nearest k in any order among equals. Here
-an answer that long is asked for again in eight parts, by a hash of the ids, and each of those too where it must be; and
-of the nearest k, all that are as near as the last of them are found before ids decide.
+an answer that long is asked for again in eight parts, by ranges of a hash of the ids, and each of those too where it
+must be. (Not by a remainder of the hash: Milvus 2.3 gets that wrong for large numbers.) And of the nearest k, all that
+are as near as the last of them are found before ids decide.
 
 A search that takes several questions sees the writes that come between them: an item that is there all the while is
 found once, one that comes or goes meanwhile may or may not be.
@@ -16,6 +17,7 @@ from typing import Any
 
 from .connection import AT_ONCE, Connection
 from .expressions import both
+from .rows import SLOTS
 
 _WAYS = 8
 _SPARE = 64
@@ -55,7 +57,7 @@ class Finder:
 
     def within(self, radius: int, *, least: int = 0) -> Found:
         """Everything at a distance of `least` to `radius`, both included."""
-        return Found(sorted(self._all(least, radius, None)), self._questions, {})
+        return Found(sorted(self._all(least, radius)), self._questions, {})
 
     def nearest(self, k: int, radius: int | None, fields: Sequence[str] = ()) -> Found:
         """The `k` nearest within `radius` and all that are as near as the last of them.
@@ -65,45 +67,45 @@ class Finder:
         reach = self._bits if radius is None else radius
         limit = min(k + _SPARE, AT_ONCE)
         rows: dict[str, dict[str, Any]] = {}
-        near = sorted(self._ask(0, reach, limit, None, fields, rows))
+        near = sorted(self._ask(0, reach, limit, SLOTS, fields, rows))
         if len(near) < limit:  # that is all there is
             return Found(nearest_of(near, k), self._questions, rows)
         last = near[-1][0]
         if len(near) >= k and near[k - 1][0] < last:
             return Found(nearest_of(near, k), self._questions, rows)
         if len(near) >= k:
-            ties = self._all(last, last, None)
+            ties = self._all(last, last)
             return Found(sorted([one for one in near if one[0] < last] + ties), self._questions, rows)
         return Found(nearest_of(self._widened(k, last, reach), k), self._questions, rows)
 
     def _widened(self, k: int, radius: int, reach: int) -> list[Near]:
         """More than one answer holds: everything within ever larger radii, until there are `k`."""
-        near = self._all(0, radius, None)
+        near = self._all(0, radius)
         while len(near) < k and radius < reach:
-            near += self._all(radius + 1, radius + 1, None)
+            near += self._all(radius + 1, radius + 1)
             radius += 1
         return sorted(near)
 
-    def _all(self, least: int, most: int, part: tuple[int, int] | None) -> list[Near]:
-        """Everything at these distances, of the part `(modulus, rest)` of all ids."""
-        found = self._ask(least, most, AT_ONCE, part)
+    def _all(self, least: int, most: int, slots: range = SLOTS) -> list[Near]:
+        """Everything at these distances whose slot is one of `slots`."""
+        found = self._ask(least, most, AT_ONCE, slots)
         if len(found) < AT_ONCE:
             return found
-        modulus, rest = part or (1, 0)
-        finer = [(modulus * _WAYS, rest + modulus * step) for step in range(_WAYS)]
-        return [one for each in finer for one in self._all(least, most, each)]
+        step = -(-len(slots) // _WAYS)
+        finer = [slots[start : start + step] for start in range(0, len(slots), step)]
+        return [one for part in finer for one in self._all(least, most, part)]
 
     def _ask(
         self,
         least: int,
         most: int,
         limit: int,
-        part: tuple[int, int] | None,
+        slots: range,
         fields: Sequence[str] = (),
         rows: dict[str, dict[str, Any]] | None = None,
     ) -> list[Near]:
         self._questions += 1
-        own = None if part is None else f"slot % {part[0]} == {part[1]}"
+        own = None if slots == SLOTS else f"slot >= {slots.start} and slot < {slots.stop}"
         # A distance d is found where range_filter <= d < radius.
         params: dict[str, Any] = (
             {} if least == 0 and most >= self._bits else {"radius": most + 1, "range_filter": least}

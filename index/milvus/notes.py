@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ..copying import MAX_FIELDS
+from ..errors import InvalidQuery
 from ..steps import same_request
 from ..transaction import KEPT_REQUESTS_S
 from .records import Records
@@ -44,7 +46,12 @@ class Notes:
         return {name: json.loads(text) for name, text in self._records.under(self._key("note", "")).items()}
 
     def declare(self, field: str) -> None:
-        """Note a payload field that filters look at."""
+        """Note a payload field that filters look at. Raises `InvalidQuery` where there are as many as may be."""
+        fields = self.fields()
+        if field not in fields and len(fields) >= MAX_FIELDS:
+            raise InvalidQuery(
+                f"a collection has an index on at most {MAX_FIELDS} fields; there is one on {', '.join(fields)}"
+            )
         self._records.put(self._key("field", field), "")
 
     def fields(self) -> list[str]:

@@ -18,6 +18,7 @@ from .names import to_id, to_key
 from .schema import TEXT_BYTES
 
 PAYLOAD, INPUT = 1, 2
+SLOTS = range(2**31)
 FIELDS = ["id", "code", "seal", "flags", "digest", "kind", "place", "payload", "exact"]
 """All that a row says."""
 LISTS = "$lists"
@@ -100,8 +101,8 @@ def seal_of(id: str, code: bytes, digest: str) -> int:
 
 
 def slot_of(id: str) -> int:
-    """A hash of the id, 0 to 2**62 - 1."""
-    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=8).digest()) >> 2
+    """A hash of the id, one of `SLOTS`."""
+    return int.from_bytes(hashlib.blake2b(id.encode(), digest_size=4).digest()) % len(SLOTS)
 
 
 def _filterable(payload: Mapping[str, Any]) -> dict[str, Any]:

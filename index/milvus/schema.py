@@ -15,7 +15,7 @@ TEXT_BYTES = 65_535
 def create_items(connection: Connection, physical: str, bits: int, description: str) -> None:
     """A generation: the items of a collection with the codes of one model.
 
-    id: in hexadecimal. slot: a hash of the id, 0 to 2**62 - 1, by which a long answer is cut into parts. payload: what
+    id: in hexadecimal. slot: a hash of the id (`rows.SLOTS`), by which a long answer is cut into parts. payload: what
     filters look at; exact: the payload as text, where JSON in Milvus cannot hold it. flags: 1 with a payload, 2 with an
     input. place: of the kept input, among the parts. digest, seal: tell an unchanged item, and a damaged one.
     """

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
@@ -16,6 +17,7 @@ from .base import (
     console,
     friendly,
     has_verb,
+    open_engine,
     print_json,
     print_line,
     say,
@@ -23,6 +25,7 @@ from .base import (
 )
 from .completion import a_collection, a_model
 from .places import Url, opened
+from .progress import bar
 
 collections = typer.Typer(
     invoke_without_command=True,
@@ -85,7 +88,10 @@ def show(
     print_line(
         f"kept inputs: {'yes' if one['keep_inputs'] else 'no'}; indexed: {', '.join(one['indexes']) or 'nothing'}"
     )
-    print_line(f"index in memory: {one['memory_bytes'] / 1e6:,.1f} MB")
+    if one["memory_bytes"] is None:
+        print_line("kept in Milvus")
+    else:
+        print_line(f"index in memory: {one['memory_bytes'] / 1e6:,.1f} MB")
     print_line(f"codes: {health['status']}")
     for finding in health["findings"]:
         advice = f"; {finding['advice']}" if finding["advice"] else ""
@@ -105,6 +111,9 @@ def create(
     keep_inputs: Annotated[
         bool, typer.Option(help="Keep what is ingested, so that another model can encode it again.")
     ] = True,
+    backend: Annotated[
+        str | None, typer.Option(help="Where it is kept: embedded or milvus; by default as the service says.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = None,
     data_dir: DataDir = DEFAULT_DATA_DIR,
@@ -116,6 +125,8 @@ def create(
     if (model is None) == (bits is None):
         raise typer.BadParameter("give either --model or, for ready-made codes, --bits")
     body = {"name": name, "model": model, "bits": bits, "keep_inputs": keep_inputs, "indexes": index or []}
+    if backend is not None:
+        body["backend"] = backend
     with opened(ctx, url, data_dir, there=False) as service:
         one = service.create_collection(body)
     if as_json:
@@ -134,3 +145,38 @@ def delete(ctx: typer.Context, name: Name, url: Url = None, data_dir: DataDir = 
     with opened(ctx, url, data_dir) as service:
         service.delete_collection(name)
     say(f"deleted {name}")
+
+
+@collections.command()
+@friendly
+def move(
+    name: Name,
+    to: Annotated[Literal["embedded", "milvus"], typer.Option(help="Where it is kept from now on.")],
+    as_json: AsJson = False,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+) -> None:
+    """Move one from the data directory to Milvus, or back; compare the two, then remove the first.
+
+    Example: hammingbird collections move photos --to milvus
+
+    HAMMINGBIRD_MILVUS_URI says where Milvus is. The service of this data directory must be stopped meanwhile. Every
+    item is compared, and the answers to 64 searches; where anything differs, or the command is ended, the collection
+    stays where it was. To move it a second time goes on where the first ended.
+    """
+    from ..moving import move as moved_to
+
+    with open_engine(data_dir, there=True) as engine:
+        items = len(engine.catalogue.get(name))
+        with bar(f"moving {name}", 2 * items) as show:
+            moved = moved_to(engine, name, to, show)
+            show(2 * items, "done")
+    if as_json:
+        print_json(asdict(moved))
+    else:
+        print_line(
+            f"{moved.collection}: {moved.items:,} items are {_PLACES[moved.backend]} now; all of them, and the answers "
+            f"to {moved.answers} searches, were compared"
+        )
+
+
+_PLACES = {"embedded": "in the data directory", "milvus": "in Milvus"}

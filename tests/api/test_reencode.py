@@ -59,7 +59,8 @@ def in_process(self: Runner, id: str, work: Work, task: Task) -> Mapping[str, An
         task.go_on()
         if "result" in line:
             return dict(line["result"])
-        work.take(json.loads(json.dumps(line)), task)
+        if "progress" not in line:
+            work.take(json.loads(json.dumps(line)), task)
     raise AssertionError("no result")
 
 
