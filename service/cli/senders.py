@@ -1,7 +1,7 @@
 """Ingest through services by several senders, or at several addresses.
 
-The senders are threads: one process makes the bodies of several thousand photographs a second, which is more than the
-services that decode and encode them take, and waiting for those needs no processor.
+The senders are threads: a body takes 0.3 ms of the processor for a photograph of 27 KB, a replica ten times as long to
+decode, encode and store it, and to wait for that takes no processor at all.
 """
 
 from __future__ import annotations

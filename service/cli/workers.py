@@ -26,7 +26,7 @@ from .tally import counting
 _MOST_ITEMS = 250
 _MOST_BYTES = 8 << 20
 """Of one task, by the sizes of files: a commit of tens of milliseconds, and what a few tasks hold is no memory."""
-_WORKER_MB = 400
+_WORKER_MB = 450
 """Of memory, most of it torch."""
 _TASKS_EACH = 4
 """Tasks that a worker gets of little data, at least, so that none is idle for long at the end."""
