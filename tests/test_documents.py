@@ -122,6 +122,8 @@ class Stage:
     files: Callable[[Path], None] = nothing
     demo: str | None = None
     """Where the demo's data lies that is served meanwhile."""
+    data: str | None = None
+    """Where it lies, not served."""
     needs: tuple[str, ...] = ()
     slow: bool = False
 
@@ -129,6 +131,7 @@ class Stage:
 STAGES: Mapping[str, Stage] = {
     "README.md": Stage(photos, "demo"),
     "docs/keys.md": Stage(no_docker),
+    "docs/milvus.md": Stage(data="hammingbird-data"),
     "docs/operations.md": Stage(no_docker, "hammingbird-data", slow=True),
     "docs/quality.md": Stage(published, needs=("unzip",)),
     "docs/snapshots.md": Stage(demo="hammingbird-data"),
@@ -182,8 +185,8 @@ def test_a_page_works_as_pasted(name: str, data_dir: Path, tmp_path: Path, monke
     folder = tmp_path / "reader"
     folder.mkdir()
     stage.files(folder)
-    if stage.demo is not None:
-        shutil.move(data_dir, folder / stage.demo)
+    if there := stage.demo or stage.data:
+        shutil.move(data_dir, folder / there)
     embedding.install(tmp_path / "packages")
     with embedding.known(monkeypatch, tmp_path / "packages", name="all-minilm-l6-v2"):
         said = follow(BLOCKS[name], folder, demo=stage.demo, timeout_s=280)
