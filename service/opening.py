@@ -46,7 +46,10 @@ class Opening:
         if settings.milvus_uri is None:
             return None
         token, timeout_s = settings.milvus_token.get_secret_value(), settings.milvus_timeout_s
-        return MilvusCatalogue(Connection(settings.milvus_uri, token, timeout_s=timeout_s), owner=_identity(settings))
+        connection = Connection(
+            settings.milvus_uri, token, timeout_s=timeout_s, consistency=settings.milvus_consistency
+        )
+        return MilvusCatalogue(connection, owner=_identity(settings))
 
 
 def _identity(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from index.collections import Backend
+from index.milvus.connection import Consistency
 
 
 def _split(value: Any) -> Any:
@@ -59,6 +60,12 @@ class Settings(BaseSettings):
     milvus_token: SecretStr = Field(SecretStr(""), description="`user:password` or API key for Milvus; none by default")
     milvus_timeout_s: float = Field(
         10, gt=0, description="time for the answer to one call to Milvus; then the request is refused with 503"
+    )
+    milvus_consistency: Consistency = Field(
+        "strong",
+        description="of searches in Milvus: `strong` finds all that was acknowledged anywhere, and waits for Milvus's "
+        "next time tick for it (200 ms unless Milvus is told otherwise); `bounded` answers at once and may miss what "
+        "was written in the last seconds",
     )
     default_backend: Backend = Field(
         "embedded", description="where collections are kept that are made without saying it: `embedded` or `milvus`"

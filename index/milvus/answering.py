@@ -43,7 +43,7 @@ class Answering:
 
     def __init__(self, connection: Connection, layer: Layer, query: Query) -> None:
         self._query, self._layer = query, layer
-        self._rows = Rows(connection, layer.physical)
+        self._rows = Rows(connection, layer.physical, connection.of_searches)
         self._parts = Parts(connection, layer.inputs)
         self._expression = expression_of(query.where)
         self._finder = Finder(connection, layer.physical, layer.bits, query.code.tobytes(), self._expression.text)

@@ -39,7 +39,7 @@ class MilvusCatalogue:
         self._lock = threading.Lock()
         self._open: dict[str, MilvusCollection] = {}
         self._listed = 0.0
-        self.uri = connection.uri
+        self.connection = connection
 
     def close(self) -> None:
         self._connection.close()

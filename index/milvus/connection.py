@@ -11,13 +11,15 @@ import logging
 import threading
 import time
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import BackendUnavailable, DataDirectoryError, StoreUnavailable, UnknownCollection
 
 AT_ONCE = 16_384
 """Rows of one answer, as Milvus has it."""
 _REST_S = 1.0
+
+Consistency = Literal["strong", "bounded"]
 
 log = logging.getLogger("hammingbird.milvus")
 
@@ -29,9 +31,16 @@ class MissingCollection(UnknownCollection):
 class Connection:
     """One Milvus server, or one file of Milvus Lite. Safe to use from many threads."""
 
-    def __init__(self, uri: str, token: str = "", *, timeout_s: float = 10) -> None:
-        """uri: `http://host:port`, or the path of a file. Nothing is asked of it yet."""
+    def __init__(
+        self, uri: str, token: str = "", *, timeout_s: float = 10, consistency: Consistency = "strong"
+    ) -> None:
+        """uri: `http://host:port`, or the path of a file. Nothing is asked of it yet.
+
+        consistency: of searches; a bounded one may miss what was written in the last seconds, and does not wait.
+        """
         self.uri, self._token, self._timeout_s = uri, token, timeout_s
+        self.of_searches = consistency.capitalize()
+        """As Milvus calls it; all else is read strongly."""
         self.lite = "://" not in uri
         """Milvus Lite: a process of its own, used by one process alone, one call at a time. It has no aliases."""
         # Milvus Lite shows the middle of an upsert, where the old row is gone and the new one has not come.

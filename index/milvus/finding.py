@@ -119,7 +119,7 @@ class Finder:
             limit=limit,
             search_params={"metric_type": "HAMMING", "params": params},
             output_fields=["id", *fields],
-            consistency_level="Strong",
+            consistency_level=self._connection.of_searches,
         )[0]
         if rows is not None and fields:
             rows |= {hit["id"]: dict(hit["entity"]) for hit in hits}

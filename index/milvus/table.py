@@ -24,8 +24,8 @@ _PAGE = 500
 class Rows:
     """Those of one Milvus collection."""
 
-    def __init__(self, connection: Connection, physical: str) -> None:
-        self._connection, self._physical = connection, physical
+    def __init__(self, connection: Connection, physical: str, consistency: str = "Strong") -> None:
+        self._connection, self._physical, self._consistency = connection, physical, consistency
 
     def by_key(self, keys: Iterable[str], fields: Sequence[str] = FIELDS) -> dict[str, Row]:
         """The rows with these primary keys that are there, by key."""
@@ -80,6 +80,6 @@ class Rows:
             filter=where,
             output_fields=list(fields),
             limit=limit,
-            consistency_level="Strong",
+            consistency_level=self._consistency,
         )
         return rows

@@ -11,14 +11,19 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import ValidationError
 from starlette.testclient import TestClient
 from support import assert_problem, free_port
 
+from index import Item
 from index.errors import StoreDamaged
+from index.milvus import Connection
 from models.data import Dataset
 from service import moving
 from service.app import create_app
@@ -349,3 +354,38 @@ def test_a_move_that_was_killed_is_taken_up(prepared: Path, lite: str, tmp_path:
         move(engine, "python-docs", "milvus", nothing)
         move(engine, "python-docs", "embedded", nothing)
         assert not engine.catalogue.damaged
+
+
+@pytest.mark.parametrize("consistency", ["strong", "bounded"])
+def test_searches_have_the_consistency_that_is_set(lite: str, data_dir: Path, consistency: Any) -> None:
+    """Lite knows one only, so what is asked of Milvus is looked at; everything but searches is read strongly."""
+    with Engine(Settings(data_dir=data_dir, milvus_uri=lite, milvus_consistency=consistency)) as engine:
+        milvus = engine.catalogue.milvus
+        assert milvus is not None
+        collection = milvus.fill(replace(engine.catalogue.get("vectors").config, name=f"read-{consistency}"), [ITEM])
+        connection, asked = milvus.connection, []
+
+        def noted(method: str, *args: Any, **options: Any) -> Any:
+            asked.append((method, options.get("consistency_level")))
+            return Connection.call(connection, method, *args, **options)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(connection, "call", noted)
+            page = collection.search(np.zeros(4, np.uint8), k=1, codes=True)
+            assert [hit.id for hit in page.hits] == ["a"]
+            level = consistency.capitalize()
+            assert {("search", level), ("query", level)} <= set(asked)
+            asked.clear()
+            collection.put([ITEM])
+            assert ("query", "Strong") in asked
+            assert not {"Bounded"} & {level for _, level in asked}
+        milvus.delete(collection.name)
+
+
+ITEM = Item("a", b"\0\0\0\0")
+
+
+def test_what_milvus_may_not_be_asked_for_is_refused() -> None:
+    for bad in ({"milvus_timeout_s": 0}, {"milvus_consistency": "eventually"}, {"default_backend": "elsewhere"}):
+        with pytest.raises(ValidationError):
+            Settings(**bad)
