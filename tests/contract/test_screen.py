@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import places
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import Make, Place
 
 from index import MARK, Catalogue, CollectionConfig, EmbeddedCollection, Item, ModelKey, Screen, hamming
 from index import screen as screening
@@ -26,8 +28,8 @@ def catalogue(tmp_path: Path) -> Iterator[Catalogue]:
     opened.close()
 
 
-def made(catalogue: Catalogue, name: str = "c", bits: int = WIDTH) -> EmbeddedCollection:
-    return catalogue.create(CollectionConfig(name, bits, None, True, "2026-01-01T00:00:00Z"))
+def made(catalogue: Catalogue) -> EmbeddedCollection:
+    return catalogue.create(CollectionConfig("c", 64, None, True, "2026-01-01T00:00:00Z"))
 
 
 def distance(a: bytes, b: bytes) -> int:
@@ -92,10 +94,20 @@ steps = st.lists(
 
 @given(steps)
 @settings(max_examples=80, deadline=None)
-def test_any_history_equals_comparing_with_all(tmp_path_factory: pytest.TempPathFactory, history: Any) -> None:
-    catalogue = Catalogue(tmp_path_factory.mktemp("screen"), merge_at=7, quiet_s=0.01)
+def test_any_history_equals_comparing_with_all(history: Any) -> None:
+    compare_with_all(places.embedded(), history)
+
+
+@places.in_milvus
+@given(steps)
+@settings(max_examples=10, deadline=None)
+def test_any_history_in_milvus_equals_comparing_with_all(history: Any) -> None:
+    compare_with_all(places.milvus(), history)
+
+
+def compare_with_all(place: Place, history: Any) -> None:
+    collection, plain = place.make(WIDTH, merge_at=7, quiet_s=0.01), Plain()
     try:
-        collection, plain = made(catalogue), Plain()
         for step in history:
             if isinstance(step, list):
                 collection.delete(step)
@@ -110,18 +122,20 @@ def test_any_history_equals_comparing_with_all(tmp_path_factory: pytest.TempPath
             assert held == {id: (item.code, item.payload) for id, item in plain.stored.items()}
         assert collection.check().sound
     finally:
-        catalogue.close()
+        place.done(collection)
 
 
 @pytest.mark.parametrize("mark", [False, True])
-def test_a_large_batch_over_a_large_collection(catalogue: Catalogue, mark: bool) -> None:
+def test_a_large_batch_over_a_large_collection(make: Make, mark: bool) -> None:
     """Buckets below, a delta above, duplicates of both and within the batch; against distances to everything."""
     rng = np.random.default_rng(7)
-    collection = made(catalogue, bits=64)
-    base = rng.integers(0, 256, (34_000, 8)).astype(np.uint8)
-    collection.put_codes([f"b{place}" for place in range(34_000)], base)
-    collection.merge()
-    near = base[rng.integers(0, 34_000, 500)] ^ np.packbits(rng.random((500, 64)) < 0.03, axis=1)
+    collection = make(64, merge_at=7, quiet_s=0.01)
+    count = 34_000 if collection.backend == "embedded" else 4_000
+    base = rng.integers(0, 256, (count, 8)).astype(np.uint8)
+    collection.put_codes([f"b{place}" for place in range(count)], base)
+    if collection.backend == "embedded":
+        collection.merge()
+    near = base[rng.integers(0, count, 500)] ^ np.packbits(rng.random((500, 64)) < 0.03, axis=1)
     fresh = rng.integers(0, 256, (500, 8)).astype(np.uint8)
     again = fresh[rng.integers(0, 500, 500)] ^ np.packbits(rng.random((500, 64)) < 0.03, axis=1)
     codes = np.concatenate([near, fresh, again])[rng.permutation(1500)]
@@ -129,7 +143,7 @@ def test_a_large_batch_over_a_large_collection(catalogue: Catalogue, mark: bool)
         [Item(f"n{place}", code.tobytes()) for place, code in enumerate(codes)], screen=Screen(2, mark)
     )
     expected = {}
-    held, ids = np.concatenate([base, codes]), [f"b{place}" for place in range(34_000)]
+    held, ids = np.concatenate([base, codes]), [f"b{place}" for place in range(count)]
     for place, code in enumerate(codes):
         apart = hamming(held[: len(ids)], code)
         nearest = int(apart.argmin())
@@ -145,10 +159,10 @@ def test_a_large_batch_over_a_large_collection(catalogue: Catalogue, mark: bool)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_of_two_that_come_at_once_one_is_stored(catalogue: Catalogue, seed: int) -> None:
+def test_of_two_that_come_at_once_one_is_stored(make: Make, seed: int) -> None:
     """Row X2's kind of race: writers send near-duplicates of each other at the same moment, again and again."""
     rng = np.random.default_rng(seed)
-    collection = made(catalogue, bits=64)
+    collection = make(64, merge_at=7, quiet_s=0.01)
     writers, rounds = 6, 15
     codes = rng.integers(0, 256, (rounds, 8)).astype(np.uint8)
     ready = threading.Barrier(writers)
@@ -176,7 +190,7 @@ def test_of_two_that_come_at_once_one_is_stored(catalogue: Catalogue, seed: int)
 
 def test_steps_that_share_a_transaction_see_one_another(catalogue: Catalogue) -> None:
     """Writers that waited together are committed together, and then none of them is published yet."""
-    collection = made(catalogue, bits=64)
+    collection = made(catalogue)
     collection.put([Item("old", bytes(8))])
     code = bytes([255] * 8)
     results: dict[str, Any] = {}
@@ -212,7 +226,7 @@ def test_steps_that_share_a_transaction_see_one_another(catalogue: Catalogue) ->
 
 def test_all_that_was_noted_beforehand_goes(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
     """More neighbours vanish between the look and the write than were noted; the next one is found."""
-    collection = made(catalogue, bits=64)
+    collection = made(catalogue)
     count = screening.AHEAD + 3
     collection.put([Item(f"o{place}", bytes(7) + bytes([(1 << min(place, 7)) - 1])) for place in range(count)])
     sight = screening.Sighting
@@ -229,17 +243,17 @@ def test_all_that_was_noted_beforehand_goes(catalogue: Catalogue, monkeypatch: p
 
 
 @pytest.mark.parametrize("radius", [-1, WIDTH + 1])
-def test_a_radius_that_is_none(catalogue: Catalogue, radius: int) -> None:
-    collection = made(catalogue)
+def test_a_radius_that_is_none(make: Make, radius: int) -> None:
+    collection = make(WIDTH)
     with pytest.raises(InvalidQuery, match="0 to 16"):
         collection.put([Item("a", bytes(2))], screen=Screen(radius, False))
     assert len(collection) == 0
 
 
-def test_while_a_collection_goes_over_the_codes_that_serve_decide(catalogue: Catalogue) -> None:
+def test_while_a_collection_goes_over_the_codes_that_serve_decide(make: Make) -> None:
     """Also when they change between the look and the write: then nothing is stored, and the call is made again."""
     old, new = ModelKey("m", 1, "f" * 64), ModelKey("m", 2, "e" * 64)
-    collection = catalogue.create(CollectionConfig("c", 16, old, True, "2026-01-01T00:00:00Z"))
+    collection = make(16, old)
 
     def put(id: str, code: bytes, other: bytes) -> Any:
         serving = collection.config.model
@@ -257,6 +271,9 @@ def test_while_a_collection_goes_over_the_codes_that_serve_decide(catalogue: Cat
     collection.generations.flip(number)
     assert put("d", bytes([9, 9]), bytes([0, 0, 1])).duplicates[0].of == "a"
     assert put("e", bytes([0, 1]), bytes([255, 0, 0])).created == 1
+    assert collection.check().sound
+    if collection.backend == "milvus":
+        return
     sight, collect = screening.Sighting, collection
 
     class Late(sight):  # type: ignore[misc, valid-type]
