@@ -150,9 +150,9 @@ class MilvusCatalogue:
 
     def delete(self, name: str) -> None:
         """Delete the collection `name`. Raises `UnknownCollection`, `BackendUnavailable`."""
-        layout = self._layouts.of(name)
-        self._layouts.unpoint(name)  # from here on it is gone
+        layout, strays = self._layouts.of(name), self._layouts.strays(name)
+        self._layouts.unpoint(name)  # from here on it is gone, and another process may make a new one
         self.forget(name)
-        for physical in [layer.physical for layer in layout.layers] + self._layouts.strays(name):
+        for physical in [layer.physical for layer in layout.layers] + strays:
             drop(self._connection, physical)
         self._drop(layout.serving)

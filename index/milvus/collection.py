@@ -66,15 +66,16 @@ class MilvusCollection:
         Raises `UnknownCollection`, `BackendUnavailable`.
         """
         self._connection, self._layouts, self._name, self._screening = connection, layouts, name, threading.Lock()
-        self._writes = 0
+        self._records, self._owner, self._writes, self._seen = records, owner, 0, time.monotonic()
         self._layout = layouts.of(name)
-        self._seen = time.monotonic()
-        self._widths: dict[str | None, int] = {}
-        self._learn(self._layout)
-        self._parts = Parts(connection, self._layout.serving.inputs)
-        self._notes = Notes(records, self._layout.serving.inputs)
-        self.generations = MilvusGenerations(self, connection, records, layouts, owner)
+        self._meet(self._layout)
         self.generations.drop_unfinished()
+
+    def _meet(self, layout: Layout) -> None:
+        inputs = layout.serving.inputs
+        self._widths = {layer.fingerprint: layer.bits for layer in layout.layers}
+        self._parts, self._notes = Parts(self._connection, inputs), Notes(self._records, inputs)
+        self.generations = MilvusGenerations(self, self._connection, self._layouts, self._notes, self._owner)
 
     # -- what it is ----------------------------------------------------------------------------------------
 
@@ -87,6 +88,8 @@ class MilvusCollection:
         return self._layout
 
     def _learn(self, layout: Layout) -> None:
+        if layout.serving.inputs != self.identity:  # another collection by now, of the same name
+            self._meet(layout)
         self._layout = layout
         self._widths |= {layer.fingerprint: layer.bits for layer in layout.layers}
 

@@ -45,6 +45,8 @@ class Connection:
         """Milvus Lite: a process of its own, used by one process alone, one call at a time. It has no aliases."""
         # Milvus Lite shows the middle of an upsert, where the old row is gone and the new one has not come.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.lite else nullcontext()
+        self.alone = threading.Lock()
+        """For what Milvus Lite has no single call for; no other process can come between."""
         self._lock = threading.Lock()
         self._client: Any = None
         self._failed_at = -_REST_S

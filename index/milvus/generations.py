@@ -36,7 +36,6 @@ from .exporting import borrowed, export
 from .layout import Layer, Layout, Layouts
 from .names import new_generation, to_id, to_key
 from .notes import Notes
-from .records import Records
 from .rows import FIELDS, code_of, seal_of, slot_of
 from .schema import create_items, drop
 from .table import Rows
@@ -51,10 +50,10 @@ class MilvusGenerations:
     """The `Generations` of one collection in Milvus. Safe to use from many threads."""
 
     def __init__(
-        self, collection: MilvusCollection, connection: Connection, records: Records, layouts: Layouts, owner: str
+        self, collection: MilvusCollection, connection: Connection, layouts: Layouts, notes: Notes, owner: str
     ) -> None:
         self._collection, self._connection, self._layouts, self._owner = collection, connection, layouts, owner
-        self._notes = Notes(records, collection.identity)
+        self._notes = notes
         self._changing = threading.Lock()
         self._lent: dict[int, Path] = {}
 
@@ -111,7 +110,8 @@ class MilvusGenerations:
             )
             create_items(self._connection, layer.physical, bits, layer.described())
             now = self._collection.look()
-            if now.second is None or now.second.physical != layer.physical or now.serving != layout.serving:
+            # Of two that begin at once at least one sees the other.
+            if self._layouts.beside(now.serving) != [layer.physical] or now.serving != layout.serving:
                 drop(self._connection, layer.physical)
                 raise NoSuchGeneration(
                     f"collection {self._collection.name!r} began to go over to another model in another process at the "

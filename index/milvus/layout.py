@@ -81,13 +81,21 @@ class Layouts:
         pointed = self._pointed(name)
         if pointed is None or pointed not in physicals:
             raise UnknownCollection(f"there is no collection {name[:64]!r} in Milvus")
-        others = [layer for layer in map(self._layer, physicals) if layer is not None and layer.physical != pointed]
         serving = self._layer(pointed)
         if serving is None:
             raise UnknownCollection(f"collection {name!r} has just been deleted")
+        own = self._beside(serving, physicals)
+        return Layout(serving, max(own, key=lambda layer: (layer.number, layer.physical), default=None))
+
+    def beside(self, serving: Layer) -> list[str]:
+        """All generations now of the collection that do not serve; more than one for a moment, where two begin."""
+        physicals = [part.physical for part in self._parts() if part.name == serving.name]
+        return sorted(layer.physical for layer in self._beside(serving, physicals))
+
+    def _beside(self, serving: Layer, physicals: list[str]) -> list[Layer]:
+        found = [layer for layer in map(self._layer, physicals) if layer is not None and layer != serving]
         # Of an earlier collection of that name, what a crash has left is no part of this one.
-        own = [layer for layer in others if layer.inputs == serving.inputs]
-        return Layout(serving, max(own, key=lambda layer: layer.number, default=None))
+        return [layer for layer in found if layer.inputs == serving.inputs]
 
     def strays(self, name: str) -> list[str]:
         """Generations of a collection that are no part of what serves."""
@@ -100,10 +108,11 @@ class Layouts:
     def point(self, name: str, physical: str, *, first: bool) -> bool:
         """Let a generation serve. first: where none does yet; says whether that was so."""
         if self._connection.lite:
-            if first and self._pointed(name) is not None:
-                return False
-            self._records.put(_key(name), physical)
-            return True
+            with self._connection.alone:
+                if first and self._pointed(name) is not None:
+                    return False
+                self._records.put(_key(name), physical)
+                return True
         try:
             self._connection.call("create_alias" if first else "alter_alias", physical, alias_of(name))
         except StoreUnavailable:

@@ -34,7 +34,7 @@ def store(
     """
     latest = {to_key(item.id): (position, item) for position, item in items}
     tables = [Rows(connection, layer.physical) for layer in layout.layers]
-    known, *others = (table.by_key(latest, ["id", "code", "digest", "place"]) for table in tables)
+    known = tables[0].by_key(latest, ["id", "code", "digest", "place"])
     changed = {key: one for key, one in latest.items() if _differs(known.get(key), one, codes[0])}
     rows = [{key: to_row(item, own[at], "", at) for key, (at, item) in changed.items()} for own in codes]
     # Inputs before the rows that name them.
@@ -43,14 +43,13 @@ def store(
     for key, place in zip(with_input, parts.put(inputs), strict=True):
         for own in rows:
             own[key]["place"] = place
-    for number, there in enumerate(others, start=1):
+    same = {key: one for key, one in latest.items() if key not in changed}
+    for table, of, own in zip(tables[1:], codes[1:], rows[1:], strict=True):
         # What an earlier call has stored in the first generation only, as it was interrupted.
-        behind = (
-            key for key, one in latest.items() if key not in changed and _differs(there.get(key), one, codes[number])
-        )
-        for key in behind:
-            at, item = latest[key]
-            rows[number][key] = to_row(item, codes[number][at], known[key]["place"], at)
+        there = table.by_key(same, ["id", "code", "digest"])
+        for key, (at, item) in same.items():
+            if _differs(there.get(key), (at, item), of):
+                own[key] = to_row(item, of[at], known[key]["place"], at)
     for table, own in zip(tables, rows, strict=True):
         table.put(own.values())
     parts.delete([row["place"] for key, row in known.items() if key in changed and row["place"]])
