@@ -45,8 +45,7 @@ T = TypeVar("T")
 
 FRESH_S = 1.0
 """A search works by what was known of the collection's models within this time: what served then is still complete."""
-_PAGE = 500
-_STATE_S = 60
+_PAGE, _STATE_S = 500, 60
 
 
 class MilvusCollection:
