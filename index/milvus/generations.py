@@ -82,19 +82,21 @@ class MilvusGenerations:
 
     def check_begin(self, model: ModelKey) -> int:
         """Raise as `begin` does, before anything is done."""
-        layout = self._collection.look()
+        self._check_begin(self._collection.look(), model)
+        return 0
+
+    def _check_begin(self, layout: Layout, model: ModelKey) -> None:
         other = None if layout.second is None else self.state(layout.second)
         refuse_begin(self._collection.name, model, layout.serving.fingerprint, other)
         table = Rows(self._connection, layout.serving.physical)
         refuse_missing(self._collection.name, table.count("flags < 2"), table.count())
-        return 0
 
     def begin(self, model: ModelKey, bits: int) -> Generation:
         """Begin to go over to `model`; what was kept from an earlier time is given up. Raises as `check_begin` does."""
         check_width(bits)
         with self._changing:
-            self.check_begin(model)
             layout = self._collection.look()
+            self._check_begin(layout, model)
             if layout.second is not None:
                 self._drop(layout.second)
             number = self._notes.next_number(layout.serving.number + 1)
