@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, friendly, print_json, print_line, settings_for
+from .base import DEFAULT_DATA_DIR, AsJson, DataDir, app, friendly, print_json, print_line, say, settings_for
 from .places import Url, opened
 from .progress import bar
 
@@ -28,8 +28,11 @@ def backup(
     """
     from ..backup import backup as write
 
+    settings = settings_for(data_dir)
+    if settings.milvus_uri is not None and not collections:
+        say("collections in Milvus are not in a backup: make a snapshot of each, or have Milvus backed up")
     with bar("backing up", 1) as show:
-        written = write(settings_for(data_dir), collections or [], to, show)
+        written = write(settings, collections or [], to, show)
     said = {
         "file": str(written.path),
         "size": written.size,

@@ -53,15 +53,17 @@ def list_all(
     if as_json:
         print_json([_row(one) for one in reply["collections"]])
         return
-    table = Table("collection", "items", "bits", "model")
+    table = Table("collection", "items", "bits", "model", "kept")
     for one in reply["collections"]:
         row = _row(one)
-        table.add_row(escape(row["name"]), f"{row['items']:,}", str(row["bits"]), row["model"] or "")
+        cells = (f"{row['items']:,}", str(row["bits"]), row["model"] or "", _PLACES[row["backend"]])
+        table.add_row(escape(row["name"]), *cells)
     console.print(table)
 
 
 def _row(one: dict[str, Any]) -> dict[str, Any]:
-    return {"name": one["name"], "items": one["items"], "bits": one["bits"], "model": reference_of(one["model"])}
+    names = ("name", "items", "bits", "backend")
+    return {**{name: one[name] for name in names}, "model": reference_of(one["model"])}
 
 
 def reference_of(model: dict[str, Any] | None) -> str | None:

@@ -25,6 +25,7 @@ from models.specs import InputParams, fit_input
 from models.train import Progress, Trainer
 from models.width import Width, propose
 
+from ..settings import Settings
 from ..training import Training, check
 
 Follow = Callable[[str, Iterator[Progress]], None]
@@ -134,9 +135,10 @@ def settled(plans: Sequence[list[Training]], data: Dataset) -> tuple[list[list[T
 
 def loaded(judge: Judge, data_dir: Path, reference: str) -> Row:
     """The model `reference` of the registry in `data_dir`. Raises `DataDirectoryError`, `UnknownModel`, `DataError`."""
-    if not (data_dir / "models").is_dir():
+    models = Settings(data_dir=data_dir).models_path
+    if not models.is_dir():
         raise DataDirectoryError(f"there is no data directory {data_dir}; name the right one with --data-dir")
-    registry = Registry(data_dir / "models", tidy=False)  # a service may be using it
+    registry = Registry(models, tidy=False)  # a service may be using it
     entry = registry.get(reference)
     artefact = entry.artefact
     kind, wanted = artefact.config["input"]["kind"], judge.protocol.database.kind

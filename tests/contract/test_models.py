@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -627,6 +628,37 @@ def test_references_versions_and_aliases(tmp_path: Path, data: dict[str, Dataset
             again.get(unknown)
     with pytest.raises(InvalidParams):
         again.alias("hash:1", "Not An Alias")
+
+
+def test_a_shared_registry_sees_what_others_change(
+    tmp_path: Path, data: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As replicas do: each with a registry of its own over one folder."""
+    monkeypatch.setattr("models.registry._SEEN_S", 0.0)
+    model, *_ = fit("lsh", data["vector"])
+    one, two = (Registry(tmp_path, shared=True) for _ in range(2))
+
+    def add(registry: Registry, name: str) -> int:
+        draft = registry.draft(name)
+        save_artefact(model, draft, metrics={}, training={}, title=name)
+        return registry.add(name, draft).version
+
+    with ThreadPoolExecutor(4) as pool:
+        versions = list(pool.map(lambda n: add((one, two)[n % 2], "hash"), range(8)))
+    assert sorted(versions) == list(range(1, 9)), "no number is given twice"
+    assert [entry.version for entry in one.list()] == [entry.version for entry in two.list()] == sorted(versions)[::-1]
+    one.alias("hash:2", "champion")
+    two.alias("hash:3", "other")
+    assert one.get("hash@other").version == 3
+    assert two.get("hash").version == 2
+    two.load(two.get("hash:8"))
+    one.delete("hash:8")
+    assert two.get("hash:7").version == 7
+    with pytest.raises(UnknownModel):
+        two.get("hash:8")
+    (tmp_path / "hash" / ".new-a-draft-of-another").mkdir()
+    Registry(tmp_path, shared=True)
+    assert (tmp_path / "hash" / ".new-a-draft-of-another").exists(), "what another process is making is left alone"
 
 
 def test_a_damaged_version_is_named_and_the_others_are_served(tmp_path: Path, data: dict[str, Dataset]) -> None:

@@ -119,7 +119,7 @@ function summary({ items: stored, bits, model, memory_bytes: memory, keep_inputs
       other.state === 'kept' ? 'Model before' : 'Model made ready',
       other.model ? `${other.model.name}:${other.model.version}` : '–',
     ],
-    ['Index in memory', bytes(memory)],
+    memory === null ? ['Kept', 'in Milvus'] : ['Index in memory', bytes(memory)],
     model && [
       'Inputs',
       kept ? 'kept' : 'not kept',
