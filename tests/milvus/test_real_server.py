@@ -38,6 +38,6 @@ def _possible() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["beside_faults", "beside_replicas"])
+@pytest.mark.parametrize("name", ["beside_bulk", "beside_faults", "beside_replicas"])
 def test_services_beside_a_real_server(name: str, tmp_path: Path) -> None:
     run_alone(tmp_path, *pytest_of(tmp_path, str(HERE / f"{name}.py")))
