@@ -187,17 +187,12 @@ class MilvusGenerations:
             and not (key in there and there[key]["digest"] == digest)
         ]
         other.put(rows)
-        now = own.by_key([row["id"] for row in rows], ["id", "digest"])
-        # Written or deleted meanwhile: without a code it is found by the next look, with an old one by the last alone.
-        moved = [row["id"] for row in rows if row["id"] not in now or now[row["id"]]["digest"] != row["digest"]]
-        current = other.by_key(moved, ["id", "digest"])
-        other.delete(
-            [
-                key
-                for key in moved
-                if key in current and (key not in now or current[key]["digest"] != now[key]["digest"])
-            ]
-        )
+        now = _contents(own, [row["id"] for row in rows])
+        # Written or deleted meanwhile: without a code it is found by the next look, with an old one by the last alone,
+        # and with an input that has moved by none.
+        moved = [row["id"] for row in rows if now.get(row["id"]) != (row["digest"], row["place"])]
+        current = _contents(other, moved)
+        other.delete([key for key in moved if key in current and current[key] != now.get(key)])
         return len(rows) - len(moved)
 
     def _lacking(self, layout: Layout) -> Iterator[Item]:
@@ -289,7 +284,7 @@ class MilvusGenerations:
         for key, why in lasting(self._connection, layout, differing(self._connection, layout)):
             raise NoSuchGeneration(
                 f"generation {number} of collection {self._collection.name!r} does not have the right code for every "
-                f"item: {to_id(key)[:64]!r} is {why}"
+                f"item: {to_id(key)[:64]!r} is {why}; store that item again, or delete it where it should be gone"
             )
 
     def state(self, layer: Layer) -> str:
@@ -300,6 +295,12 @@ class MilvusGenerations:
         state: Any = "serving" if layer is layout.serving else self.state(layer)
         items = Rows(self._connection, layer.physical).count()
         return Generation(layer.number, layer.model, layer.bits, state, items, layer.begun_at)
+
+
+def _contents(table: Rows, keys: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """The digest of each row, and the place of its input."""
+    rows = table.by_key(keys, ["id", "digest", "place"])
+    return {key: (row["digest"], row["place"]) for key, row in rows.items()}
 
 
 class MilvusTrial:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import StoreDamaged
 from ..items import Item
+from .names import to_id
 from .parts import Parts
 from .rows import INPUT, from_row
 from .table import Row, Rows
@@ -31,5 +32,8 @@ def item_now(table: Rows, parts: Parts, row: Row) -> Item | None:
             if now is None:
                 return None
             if (now["seal"], now["place"]) == (row["seal"], row["place"]):
-                raise
+                raise StoreDamaged(
+                    f"item {to_id(row['id'])!r} is not what was written, or its input is not; restore the collection "
+                    "from a snapshot"
+                ) from None
             row = now
