@@ -59,7 +59,7 @@ def compile_levels(folder: Path) -> None:
         rest = {name: value for name, value in os.environ.items() if name != VARIABLE}
         sys.stdout.write(f"{level.name}: ")
         sys.stdout.flush()
-        subprocess.run([sys.executable, "-m", "index.warm"], env=rest | own, check=True)
+        subprocess.run([sys.executable, "-P", "-m", "index.warm"], env=rest | own, check=True)
 
 
 if __name__ == "__main__":

@@ -130,6 +130,7 @@ class Stage:
 
 STAGES: Mapping[str, Stage] = {
     "README.md": Stage(photos, "demo"),
+    "docs/deploy.md": Stage(),
     "docs/keys.md": Stage(no_docker),
     "docs/milvus.md": Stage(data="hammingbird-data"),
     "docs/operations.md": Stage(no_docker, "hammingbird-data", slow=True),
