@@ -59,10 +59,6 @@ class Layout:
     def layers(self) -> list[Layer]:
         return [self.serving] if self.second is None else [self.serving, self.second]
 
-    def layer(self, number: int) -> Layer | None:
-        """The generation of that number, where it is there."""
-        return next((layer for layer in self.layers if layer.number == number), None)
-
 
 class Layouts:
     """Those of one Milvus. Safe to use from many threads."""
