@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from index import Catalogue, hamming
 from index.milvus import Connection, MilvusCatalogue
+from service.bench.asking import ask, forget
 from service.bench.codes import clustered, in_parts
+from service.bench.filling import fill, ids_of, label_of
 from service.bench.scale import Embedded, ScaleReport, Size, scale_benchmark
-from service.bench.stages import COUNTED, RADIUS, Asked, Filled, Opened, Work, ask, fill, forget, ids_of, label_of
+from service.bench.workload import COUNTED, RADIUS, Asked, Filled, Opened, Work
 from service.cli import app
 
 ITEMS = 20_000
@@ -35,7 +37,7 @@ def test_ids_have_ten_characters_and_come_once(shuffled: bool) -> None:
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Work, Filled]:
-    work = Work(str(tmp_path_factory.mktemp("scale") / "collections"), "own", ITEMS, 64, 1, 0.05, True, True, None)
+    work = Work(str(tmp_path_factory.mktemp("scale") / "collections"), "own", ITEMS, 64, 1, 0.05, True, True)
     return work, fill(work)
 
 
@@ -45,6 +47,7 @@ def test_what_is_filled_is_there_and_counted(filled: tuple[Work, Filled]) -> Non
     for query, counts in zip(queries, done.distances, strict=True):
         assert np.array_equal(np.bincount(hamming(codes, query), minlength=65), counts)
     assert done.seconds > done.merge_seconds > 0
+    assert done.written_bytes > 0
     catalogue = Catalogue(Path(work.folder))
     try:
         collection = catalogue.get(work.name)
@@ -88,8 +91,8 @@ def test_a_file_that_is_forgotten_is_still_there(tmp_path: Path) -> None:
 
 
 def test_the_report_has_a_column_for_each_size_and_fails_where_an_answer_is_wrong() -> None:
-    work = Work("", "own", 1_000, 64, 0, 1.0, False, False, None)
-    filled = Filled(2.0, 1.0, 0.5, 3_000_000_000, [])
+    work = Work("", "own", 1_000, 64, 0, 1.0, False, False)
+    filled = Filled(2.0, 1.0, 0.5, 3_000_000_000, 250_000, [])
     asked = Asked("10 nearest", 1, 100.0, 9_000.0, 20_000.0, 5_000.0, 10.0)
     opened = Opened(1.5, 23_400, 0, 20_000, None, [asked])
     cold = Opened(2.5, 0, 0, 0, None, [replace(asked, what="10 nearest, store read from disk")])
@@ -103,6 +106,7 @@ def test_the_report_has_a_column_for_each_size_and_fails_where_an_answer_is_wron
     assert len({line.count("|") for line in lines[2:]}) == 1
     for line in (
         "| stored a second | 500 | 1,000 |",
+        "| bytes written an item, while filling | 250 | 125 |",
         "| bytes on disk an item, store | 60.0 | 30.0 |",
         "| memory bytes an item, resident | 23.4 | 11.7 |",
         "| most memory while filling | 3.00 GB | 3.00 GB |",
@@ -123,7 +127,7 @@ def test_a_collection_in_milvus_is_asked_the_same_and_removed(tmp_path: Path) ->
     (size,) = json.loads(done.stdout)["sizes"]
     assert size["embedded"] is None
     assert size["opened"]["wrong"] == 0
-    assert [asked["threads"] for asked in size["opened"]["asked"]] == [1] * 4 + [8] * 4
+    assert [asked["threads"] for asked in size["opened"]["asked"]] == [1] * 4 + [8] * 4 + [1]
     catalogue = MilvusCatalogue(Connection(uri), owner="test")
     try:
         assert catalogue.all() == {}
@@ -136,7 +140,7 @@ def test_the_whole_of_it(tmp_path: Path) -> None:
     said: list[str] = []
     report = scale_benchmark(
         items=[3_000, 30_000], bits=64, payloads=True, shuffled=False, http=True, seconds=0.1, seed=0,
-        folder=tmp_path, milvus_uri=None, say=said.append,
+        folder=tmp_path, milvus_uri=None, milvus_pid=None, say=said.append,
     )  # fmt: skip
     assert not report.broken
     rows = report.sizes[1].rows()

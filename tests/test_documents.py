@@ -135,6 +135,7 @@ STAGES: Mapping[str, Stage] = {
     "docs/milvus.md": Stage(data="hammingbird-data"),
     "docs/operations.md": Stage(no_docker, "hammingbird-data", slow=True),
     "docs/quality.md": Stage(published, needs=("unzip",)),
+    "docs/scale.md": Stage(),
     "docs/snapshots.md": Stage(demo="hammingbird-data"),
     "docs/text-embeddings.md": Stage(long_texts, slow=True),
     "docs/training.md": Stage(photos, "demo", slow=True),

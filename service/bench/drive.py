@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .machine import resident_of
+
 
 @dataclass(slots=True)
 class Load:
@@ -115,8 +117,7 @@ class Server:
 
     def resident_bytes(self) -> int:
         """Memory that it holds."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return resident_of(self.process.pid)
 
 
 @contextmanager

@@ -26,10 +26,13 @@ from index.errors import UnknownCollection
 from . import machine
 from .codes import PART, clustered
 from .drive import Load, drive, in_turn, post, serving
-from .stages import COUNTED, QUERIES, RADIUS, Asked, Filled, K, Opened, Work, opened_catalogue
 from .table import table
+from .workload import COUNTED, QUERIES, RADIUS, Asked, Filled, K, Opened, Work, opened_catalogue
 
 CONNECTIONS = 8
+SETTLED_S = 20
+"""For so long a Milvus server is busy with what was just stored; searches are measured afterwards."""
+
 _PATIENCE_S = 1800
 
 
@@ -75,6 +78,7 @@ class Size:
         }
         if embedded is not None:
             rows |= {
+                "bytes written an item, while filling": f"{filled.written_bytes / items:,.0f}",
                 "bytes on disk an item, store": f"{embedded.store_bytes / items:.1f}",
                 "bytes on disk an item, copy of the codes": f"{embedded.copy_bytes / items:.1f}",
                 "memory bytes an item, resident": f"{opened.grown_bytes / items:.1f}",
@@ -88,6 +92,8 @@ class Size:
             rows["a filter's first answer, s"] = f"{opened.first_filter_seconds:.2f}"
         for asked in (*opened.asked, *(() if embedded is None else embedded.cold.asked)):
             rows |= _answers(f"{asked.what}, {asked.threads} thread{'s' * (asked.threads > 1)}", asked)
+        if opened.server_bytes is not None:
+            rows["Milvus's memory"] = _size(opened.server_bytes)
         if self.served is not None:
             rows["service ready, s"] = f"{self.served.seconds:.1f}"
             rows["service's memory"] = _size(self.served.resident_bytes)
@@ -132,12 +138,13 @@ def scale_benchmark(
     seed: int,
     folder: Path | None,
     milvus_uri: str | None,
+    milvus_pid: int | None,
     say: Callable[[str], None],
 ) -> ScaleReport:
     """Measure collections of so many items in folders of their own under `folder`, each removed before the next.
 
     seconds: for each question. payloads: with one field, which has an index. shuffled: ids come in no order.
-    milvus_uri: where the collections are instead.
+    milvus_uri: where the collections are instead. milvus_pid: of its server, where that runs here.
     """
     facts = machine.facts(["numpy", "numba", "faiss-cpu", "pymilvus"])
     facts["codes"] = f"clustered, seed {seed}; {QUERIES:,} queries; {PART:,} items a transaction"
@@ -148,7 +155,9 @@ def scale_benchmark(
     for count in items:
         with TemporaryDirectory(dir=folder) as name:
             own = f"bench-{uuid.uuid4().hex[:8]}"  # a Milvus may be in use
-            work = Work(f"{name}/collections", own, count, bits, seed, seconds, payloads, shuffled, milvus_uri)
+            work = Work(
+                f"{name}/collections", own, count, bits, seed, seconds, payloads, shuffled, milvus_uri, milvus_pid
+            )
             try:
                 sizes.append(_measured(Path(name), work, http, say))
             finally:
@@ -161,6 +170,8 @@ def _measured(data: Path, work: Work, http: bool, say: Callable[[str], None]) ->
     say(f"{work.items:,} items of {work.bits} bits: filling")
     filled = Filled(**_stage("fill", {"work": asdict(work)}))
     say(f"stored in {filled.seconds:.0f} s; opening")
+    if "://" in (work.milvus_uri or ""):
+        time.sleep(SETTLED_S)
     told = {"work": asdict(work), "distances": filled.distances}
     opened = _opened(_stage("ask", {**told, "cold": False}))
     embedded = None
@@ -210,13 +221,14 @@ def _served(data: Path, work: Work, say: Callable[[str], None]) -> Served:
             load = Load()
             drive(server, requests, CONNECTIONS, work.seconds, load)
             p50, p99 = (load.latency_us(percentile) for percentile in (50, 99))
-            asked.append(Asked(what, CONNECTIONS, load.per_second, p50, p99, load.cpu_us, None))
+            asked.append(Asked(what, CONNECTIONS, load.per_second, p50, p99, load.cpu_us))
         return Served(ready, server.resident_bytes(), asked)
 
 
 def _answers(what: str, asked: Asked) -> dict[str, str]:
     found = "" if asked.found is None else f"; {asked.found:,.0f} found"
-    times = f"p50 {_time(asked.p50_us)}, p99 {_time(asked.p99_us)}; processor {_time(asked.cpu_us)}"
+    server = "" if asked.server_us is None else f", Milvus's {_time(asked.server_us)}"
+    times = f"p50 {_time(asked.p50_us)}, p99 {_time(asked.p99_us)}; processor {_time(asked.cpu_us)}{server}"
     return {what: f"{asked.per_second:,.0f}/s; {times}{found}"}
 
 

@@ -6,7 +6,6 @@ Everything that can be is measured in turns within one run and given as a ratio;
 from __future__ import annotations
 
 import http.client
-import os
 import signal
 import socket
 import sqlite3
@@ -172,11 +171,11 @@ def _stream(root: Path, bits: int, codes: Codes) -> Measure:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
         connection.request("POST", "/collections", f'{{"name": "{_NAME}", "bits": {bits}}}', _JSON)
         connection.getresponse().read()
-        spent, started = _cpu(process.pid), time.perf_counter()
+        spent, started = machine.cpu_seconds(process.pid), time.perf_counter()
         connection.request("POST", f"/ingest?collection={_NAME}", lines, {"content-type": "application/x-ndjson"})
         reply = connection.getresponse()
         said = reply.read()
-        took, used = time.perf_counter() - started, _cpu(process.pid) - spent
+        took, used = time.perf_counter() - started, machine.cpu_seconds(process.pid) - spent
         connection.close()
     if reply.status != 200:
         raise RuntimeError(f"the stream was refused: {said[:500].decode()}")
@@ -188,12 +187,6 @@ def _stream(root: Path, bits: int, codes: Codes) -> Measure:
 
 
 _JSON = {"content-type": "application/json"}
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

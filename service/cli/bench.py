@@ -161,6 +161,10 @@ def scale(
     milvus_uri: Annotated[
         str | None, typer.Option(help="Measure a collection in this Milvus: http://host:19530, or a Lite file.")
     ] = None,
+    milvus_pid: Annotated[
+        int | None,
+        typer.Option(help="Process of that Milvus, if it runs here: its memory and processor time are told."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the codes and the queries.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -182,6 +186,7 @@ def scale(
         seed=seed,
         folder=folder,
         milvus_uri=milvus_uri,
+        milvus_pid=milvus_pid,
         say=say,
     )
     if as_json:
