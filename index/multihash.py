@@ -148,7 +148,9 @@ class MultiHashIndex:
             own, short = ordered, short[order]
             del ordered, order  # which would stay, beside what takes their place, until all is built
         flat = faiss.IndexBinaryFlat(words * own.itemsize * 8)
-        if items:
+        if items == 0:
+            own = np.empty_like(own)  # as all others are, which the kernels are compiled for
+        else:
             flat.add(own.view(np.uint8).reshape(items, -1))
             own = faiss.rev_swig_ptr(flat.xb.data(), own.nbytes).view(own.dtype)
             use_large_pages(own)

@@ -39,7 +39,7 @@ def compile_kernels(bits: int) -> None:
     Delta.empty(bits).extended(keys, codes).only(some).find(codes[0], 1, 1)
     contents_of(keys, codes)
     measure(codes, CodeProfile.of(codes))
-    words = as_words(padded(codes, bits), bits)
+    words = as_words(padded(codes, bits), bits).copy()  # as the screen has them, which puts others in their place
     nearest_place(words, np.ones(len(keys), np.uint8), len(keys), as_query(codes[0], bits), 1)
 
 

@@ -125,8 +125,12 @@ def unpadded(words: Words, bits: int) -> Codes:
 
 
 def as_words(wide: Codes, bits: int) -> Words:
-    """The flat words of padded codes; a view of the same memory."""
-    return wide.reshape(-1).view(word_type(bits))
+    """The flat words of padded codes; a view of the same memory that cannot be written.
+
+    Numba compiles a kernel once for arrays that can be written and once for those that cannot, and of codes there are
+    both: so that one is enough, those that come from outside never can be.
+    """
+    return _read_only(wide.reshape(-1).view(word_type(bits)))
 
 
 def as_query(code: Codes, bits: int) -> Query:
@@ -134,4 +138,10 @@ def as_query(code: Codes, bits: int) -> Query:
     if bits % 64:
         code = padded(code[None, :], bits)[0]
     words: Words = code.view(np.uint32 if bits <= 32 else np.uint64)
-    return tuple(words) if bits <= 128 or len(words) in _UNROLLED else words
+    return tuple(words) if bits <= 128 or len(words) in _UNROLLED else _read_only(words)
+
+
+def _read_only(words: Words) -> Words:
+    view = words.view()
+    view.flags.writeable = False
+    return view

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from index.processor import LEVELS, VARIABLE, levels_here
+from index.warm import WIDTHS
 
 OWN = {name for level in LEVELS for name in (*level.needs, *level.beyond)}
 RUN = """
@@ -78,3 +79,52 @@ def test_kernels_that_are_brought_are_used_and_others_are_compiled(tmp_path: Pat
     (tmp_path / "full" / level.name).write_text("in the way")
     *_, log = run(**{**environment, "NUMBA_CACHE_DIR": str(tmp_path / "full")})
     assert "cannot be copied to" in log
+
+
+SERVE = """
+import json, pathlib, sys
+from fastapi.testclient import TestClient
+from index.warm import compile_kernels
+from service.app import create_app
+from service.settings import Settings
+
+bits = int(sys.argv[1])
+
+def compiled():
+    found = set()
+    for name, module in list(sys.modules.items()):
+        for key, one in vars(module).items() if name.startswith("index.") else ():
+            if hasattr(one, "signatures") and getattr(one, "__module__", "") == name:
+                found |= {f"{name}.{key} {signature}" for signature in one.signatures}
+    return found
+
+compile_kernels(bits)
+before = compiled()
+query = {"code": "0" * (bits // 4)}
+items = [{"id": str(number), "code": f"{number:0{bits // 4}x}"} for number in range(100)]
+with TestClient(create_app(Settings(data_dir=pathlib.Path(sys.argv[2])))) as client:
+    for path, body in [
+        ("/collections", {"name": "c", "bits": bits}),
+        ("/ingest", {"collection": "c", "items": items}),
+        ("/search", {"collection": "c", "query": query, "radius": 1}),
+        ("/search", {"collection": "c", "query": {"id": "5"}, "k": 5}),
+        ("/search/batch", {"searches": [{"collection": "c", "query": query, "k": 5}] * 20}),
+        ("/collections/c/delete", {"ids": ["3"]}),
+        ("/search", {"collection": "c", "query": query, "k": 5}),
+        ("/ingest?on_duplicate=tag&radius=1", {"collection": "c", "items": items[:5]}),
+    ]:
+        reply = client.post(path, json=body)
+        assert reply.status_code < 300, reply.text
+    assert client.get("/collections/c/health").status_code == 200
+print(json.dumps(sorted(compiled() - before)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_what_is_compiled_at_the_start_is_all_that_a_service_needs(bits: int, tmp_path: Path) -> None:
+    program = [sys.executable, "-c", SERVE, str(bits), str(tmp_path / "data")]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
