@@ -33,6 +33,13 @@ TestInMilvus = places.in_milvus(InMilvus.TestCase)
 TestInMilvus.settings = settings(max_examples=8, stateful_step_count=25, deadline=None)
 
 
+@places.in_milvus
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+class TestInMilvusAtLength(InMilvus.TestCase):  # type: ignore[name-defined, misc]
+    settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+
+
 def test_a_filter_means_the_same_before_and_after_it_is_known(make: Make) -> None:
     """What is reranked are the k nearest that match, however they were found."""
     collection = make()
