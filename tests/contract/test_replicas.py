@@ -292,7 +292,7 @@ def test_both_write_the_same_items_while_one_changes_the_model(two: Any, name: s
     for thread in threads:
         thread.start()
     deadline, flips = time.monotonic() + seconds, 0
-    while (time.monotonic() < deadline or not flips) and not stop.is_set():
+    while (time.monotonic() < deadline or not flips or min(written) <= 3) and not stop.is_set():
         model = 1 if models_of(mine)[0] == 0 else 0
         number = mine.generations.begin(key_of(model), BITS[model]).number
         for _ in range(20):
@@ -307,7 +307,6 @@ def test_both_write_the_same_items_while_one_changes_the_model(two: Any, name: s
     for thread in threads:
         thread.join()
     assert not failures, failures
-    assert min(written) > 3, written
     held = {item.id: item for item in mine.scan()}
     assert all(item.input.endswith(b" by %d" % item.payload["n"]) for item in held.values())  # type: ignore[union-attr, index]
     assert {id: item.input for id, item in held.items()} == {item.id: item.input for item in theirs.scan()}
