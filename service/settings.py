@@ -6,13 +6,10 @@ Each is also an environment variable, `HAMMINGBIRD_` and the name in capitals.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-from index.collections import Backend
-from index.milvus.connection import Consistency
 
 
 def _split(value: Any) -> Any:
@@ -61,13 +58,13 @@ class Settings(BaseSettings):
     milvus_timeout_s: float = Field(
         10, gt=0, description="time for the answer to one call to Milvus; then the request is refused with 503"
     )
-    milvus_consistency: Consistency = Field(
+    milvus_consistency: Literal["strong", "bounded"] = Field(
         "strong",
         description="of searches in Milvus: `strong` finds all that was acknowledged anywhere, and waits for Milvus's "
         "next time tick for it (200 ms unless Milvus is told otherwise); `bounded` answers at once and may miss what "
         "was written in the last seconds",
     )
-    default_backend: Backend = Field(
+    default_backend: Literal["embedded", "milvus"] = Field(
         "embedded", description="where collections are kept that are made without saying it: `embedded` or `milvus`"
     )
     keys_dir: Path | None = Field(
