@@ -9,12 +9,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "reliability.md").read_text()
-ROWS = re.findall(r"^\| ([HMXS]\d+) \|(.*)$", PAGE, re.MULTILINE)
+ROWS = re.findall(r"^\| ([HMXSR]\d+) \|(.*)$", PAGE, re.MULTILINE)
 
 
 def test_every_row_is_there_once() -> None:
-    counts = {"H": 12, "M": 5, "X": 9, "S": 4}
-    assert [row for row, _ in ROWS] == [f"{part}{number}" for part in "HMXS" for number in range(1, counts[part] + 1)]
+    counts = {"H": 12, "M": 5, "X": 9, "S": 4, "R": 5}
+    assert [row for row, _ in ROWS] == [f"{part}{number}" for part in "HMXSR" for number in range(1, counts[part] + 1)]
 
 
 @pytest.mark.parametrize(("row", "text"), ROWS, ids=[row for row, _ in ROWS])

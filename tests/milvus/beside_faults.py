@@ -70,7 +70,7 @@ class Client(threading.Thread):
 
 @pytest.mark.timeout(900)
 def test_the_server_is_killed_in_the_middle_of_everything(tmp_path: Path, milvus: MilvusServer) -> None:
-    """Three times: nothing acknowledged is lost, nothing hangs, the service recovers by itself."""
+    """R1. Three times: nothing acknowledged is lost, nothing hangs, the service recovers by itself."""
     with service(tmp_path / "data", milvus) as served:
         assert served.post("/collections", {"name": "away", "bits": 64, "backend": "milvus"}).status_code == 201
         assert served.post("/collections", {"name": "here", "bits": 64}).status_code == 201
@@ -158,7 +158,7 @@ def _all_ids(served: Served, collection: str) -> set[str]:
 
 
 def test_a_service_starts_while_the_server_is_away(tmp_path: Path, milvus: MilvusServer) -> None:
-    """It serves what it has, says 503 of the rest, and finds the rest once the server is there."""
+    """R2. It serves what it has, says 503 of the rest, and finds the rest once the server is there."""
     with service(tmp_path / "data", milvus) as served:
         assert served.post("/collections", {"name": "here", "bits": 64}).status_code == 201
         assert served.post("/collections", {"name": "late", "bits": 64, "backend": "milvus"}).status_code == 201

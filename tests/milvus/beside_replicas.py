@@ -61,6 +61,7 @@ def ids_near(served: Served, collection: str, id: str) -> list[str]:
 
 @pytest.mark.timeout(600)
 def test_what_one_writes_the_other_finds_at_once(replicas: Replicas) -> None:
+    """R3"""
     for one, other in (replicas.both, replicas.both[::-1]):
         name = "of-first" if one is replicas.both[0] else "of-second"
         done(one.post("/collections", {"name": name, "bits": 64}))
@@ -85,6 +86,7 @@ def test_what_one_writes_the_other_finds_at_once(replicas: Replicas) -> None:
 
 @pytest.mark.timeout(600)
 def test_both_encode_by_the_models_that_they_share(replicas: Replicas) -> None:
+    """R3"""
     one, other = replicas.both
     data = vectors()
     assert data.ids is not None
@@ -142,6 +144,7 @@ class Load(threading.Thread):
 
 @pytest.mark.timeout(600)
 def test_both_under_load_and_one_killed(replicas: Replicas) -> None:
+    """R4"""
     first, second = replicas.both
     done(first.post("/collections", {"name": "load", "bits": 64}))
     dying = threading.Event()
