@@ -22,6 +22,7 @@ from .notes import Notes
 from .parts import Parts
 from .records import Records
 from .schema import create_items, drop
+from .table import Rows
 from .writing import store
 
 _LISTED_S = 1.0
@@ -138,10 +139,13 @@ class MilvusCatalogue:
         parts = Parts(self._connection, layer.inputs)
         parts.create()
         create_items(self._connection, layer.physical, layer.bits, layer.described())
-        waiting = iter(items)
+        waiting, filled = iter(items), False
         while chunk := list(islice(waiting, _BATCH)):
             codes = [item.code for item in chunk]
             store(self._connection, Layout(layer, None), parts, list(enumerate(chunk)), [codes])
+            filled = True
+        if filled:
+            Rows(self._connection, layer.physical).seal()
 
     def _drop(self, layer: Layer) -> None:
         drop(self._connection, layer.physical)

@@ -57,19 +57,22 @@ class Connection:
         if client is not None:
             client.close()
 
-    def call(self, method: str, *args: Any, **asked: Any) -> Any:
-        """What Milvus answers. Raises `MissingCollection`, `BackendUnavailable`, `StoreUnavailable`."""
-        with self._turn:
-            return self._called(method, *args, **asked)
+    def call(self, method: str, *args: Any, within_s: float | None = None, **asked: Any) -> Any:
+        """What Milvus answers, by default within the connection's time.
 
-    def _called(self, method: str, *args: Any, **asked: Any) -> Any:
+        Raises `MissingCollection`, `BackendUnavailable`, `StoreUnavailable`.
+        """
+        with self._turn:
+            return self._called(method, within_s or self._timeout_s, *args, **asked)
+
+    def _called(self, method: str, timeout_s: float, *args: Any, **asked: Any) -> Any:
         if time.monotonic() - self._failed_at < _REST_S:
             raise BackendUnavailable(self._away("it did not answer a moment ago"))
         import grpc
         from pymilvus.exceptions import MilvusException
 
         try:
-            return getattr(self._connected(), method)(*args, timeout=self._timeout_s, **asked)
+            return getattr(self._connected(), method)(*args, timeout=timeout_s, **asked)
         except MilvusException as error:
             raise self._told(error) from error
         except (grpc.RpcError, grpc.FutureTimeoutError, OSError, ValueError) as error:

@@ -230,6 +230,7 @@ class MilvusGenerations:
             second = self._second(layout, number)
             if successor is None:
                 self._complete(layout, number)
+            Rows(self._connection, second.physical).seal()
             self._notes.set_state(layout.serving.physical, "kept")
             self._layouts.point(self._collection.name, second.physical, first=False)
             self._notes.set_state(second.physical, None)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from ..errors import BackendUnavailable, StoreUnavailable
 from .connection import AT_ONCE, Connection
 from .expressions import both
 from .names import any_of
@@ -17,6 +18,7 @@ _KEYS = 4_000
 """Keys named in one question; of 512 bytes each they would take 4 MB."""
 _BYTES = 8 * 2**20
 """Of rows sent at a time: Milvus takes 64 MiB, and what comes in one call is seen at one moment."""
+_SEALED_S = 120
 _PAGE = 500
 """Rows read at a time with all their fields: at most 64 KiB each."""
 
@@ -49,6 +51,19 @@ class Rows:
                 return
             yield from rows
             after = rows[-1]["id"]
+
+    def seal(self) -> None:
+        """Have Milvus pack what was written: it searches loose rows at a tenth of the speed (docs/scale.md).
+
+        It does so by itself too, in time, and may refuse to do it now; nothing depends on it. Raises
+        `BackendUnavailable`.
+        """
+        try:
+            self._connection.call("flush", self._physical, within_s=_SEALED_S)
+        except BackendUnavailable:
+            raise
+        except StoreUnavailable:
+            return
 
     def count(self, where: str = "") -> int:
         """How many rows there are."""
