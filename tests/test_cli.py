@@ -90,7 +90,9 @@ def test_a_folder_of_pictures_in_three_commands(photos: Path, tmp_path: Path) ->
     by_id = as_json("search", "--collection", "photos", "--id", "dark/03.png", "--radius", 0, *options)
     assert by_id["complete"]
     assert as_json("models", *options)[0]["name"] == "photos-hash"
-    assert as_json("collections", *options) == [{"name": "photos", "items": 40, "bits": 32, "model": "photos-hash:1"}]
+    assert as_json("collections", *options) == [
+        {"name": "photos", "items": 40, "bits": 32, "backend": "embedded", "model": "photos-hash:1"}
+    ]
     assert run("check", *options).exit_code == 0
     assert "sound" in run("check", *options).output
     for command in (["models", *options], ["collections", *options], ["models", "--families"]):

@@ -130,7 +130,7 @@ def test_replicas_take_batches_in_turn_and_one_goes(service: str, texts: list[st
         reply = json.loads(done.stdout)
         assert reply["created"] == items_of(service, texts[4]) == 70  # the key makes the second reply the first one
         assert sum(reply["replicas"].values()) == 70
-        assert reply["replicas"][second.address] == 10
+        assert reply["replicas"][second.address] in (10, 20, 30)  # as far as it had begun on any when it went
         assert f"{first.address}: not ready yet. It is asked again; meanwhile the others take over" in done.stderr
         assert f"{second.address} did not answer to the end" in done.stderr
         assert len({*first.keys, *second.keys}) == 7

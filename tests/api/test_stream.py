@@ -539,7 +539,9 @@ def test_a_client_that_stops_leaves_whole_batches_and_nothing_else(served: tuple
     before = settled()
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(stop, range(1, 60)))
-    assert settled() <= before + 2
+    deadline = time.monotonic() + 20  # on a busy machine
+    while (left := settled()) > before + 2:
+        assert time.monotonic() < deadline, left
     assert len(os.listdir(f"/proc/{pid}/task")) < 60
     count = ask(port, "GET", "/collections/stopped")["items"]
     found = ask(
