@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from ..errors import BackendUnavailable, DataDirectoryError, StoreUnavailable, UnknownCollection
@@ -34,7 +36,7 @@ class Connection:
     def __init__(
         self, uri: str, token: str = "", *, timeout_s: float = 10, consistency: Consistency = "strong"
     ) -> None:
-        """uri: `http://host:port`, or the path of a file. Nothing is asked of it yet.
+        """uri: `http://host:port`, or the path of a file. Nothing is asked of it yet. Raises `DataDirectoryError`.
 
         consistency: of searches; a bounded one may miss what was written in the last seconds, and does not wait.
         """
@@ -43,6 +45,12 @@ class Connection:
         """As Milvus calls it; all else is read strongly."""
         self.lite = "://" not in uri
         """Milvus Lite: a process of its own, used by one process alone, one call at a time. It has no aliases."""
+        for package in ("pymilvus", "milvus_lite") if self.lite else ("pymilvus",):
+            if find_spec(package) is None:
+                raise DataDirectoryError(
+                    f"collections in Milvus at {uri} need the package {package}: pip install "
+                    f"'hammingbird[{'milvus-lite' if self.lite else 'milvus'}]', or leave milvus_uri out"
+                )
         # Milvus Lite shows the middle of an upsert, where the old row is gone and the new one has not come.
         self._turn: AbstractContextManager[Any] = threading.Lock() if self.lite else nullcontext()
         self.alone = threading.Lock()
@@ -141,11 +149,9 @@ _AWAY_CLASSES = ("MilvusUnavailableException", "ConnectError", "ConnectionNotExi
 
 
 def _client(uri: str, token: str, timeout_s: float) -> Any:
-    try:
-        from pymilvus import MilvusClient
-    except ImportError as error:
-        raise DataDirectoryError(
-            f"collections in Milvus need the package pymilvus: pip install 'hammingbird[milvus]' ({error})"
-        ) from None
+    from pymilvus import MilvusClient
+
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # it logs every failure with a traceback; we tell it once
-    return MilvusClient(uri, token=token, timeout=timeout_s)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "pkg_resources")  # which Milvus Lite uses, and says so to whoever looks
+        return MilvusClient(uri, token=token, timeout=timeout_s)

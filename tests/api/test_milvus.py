@@ -22,8 +22,8 @@ from starlette.testclient import TestClient
 from support import assert_problem, free_port
 
 from index import Item
-from index.errors import StoreDamaged
-from index.milvus import Connection
+from index.errors import DataDirectoryError, StoreDamaged
+from index.milvus import Connection, connection
 from models.data import Dataset
 from service import moving
 from service.app import create_app
@@ -363,14 +363,14 @@ def test_searches_have_the_consistency_that_is_set(lite: str, data_dir: Path, co
         milvus = engine.catalogue.milvus
         assert milvus is not None
         collection = milvus.fill(replace(engine.catalogue.get("vectors").config, name=f"read-{consistency}"), [ITEM])
-        connection, asked = milvus.connection, []
+        there, asked = milvus.connection, []
 
         def noted(method: str, *args: Any, **options: Any) -> Any:
             asked.append((method, options.get("consistency_level")))
-            return Connection.call(connection, method, *args, **options)
+            return Connection.call(there, method, *args, **options)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(connection, "call", noted)
+            patch.setattr(there, "call", noted)
             page = collection.search(np.zeros(4, np.uint8), k=1, codes=True)
             assert [hit.id for hit in page.hits] == ["a"]
             level = consistency.capitalize()
@@ -389,3 +389,18 @@ def test_what_milvus_may_not_be_asked_for_is_refused() -> None:
     for bad in ({"milvus_timeout_s": 0}, {"milvus_consistency": "eventually"}, {"default_backend": "elsewhere"}):
         with pytest.raises(ValidationError):
             Settings(**bad)
+
+
+@pytest.mark.parametrize(
+    ("uri", "package", "extra"),
+    [("http://127.0.0.1:1", "pymilvus", "milvus"), ("./milvus.db", "milvus_lite", "milvus-lite")],
+)
+def test_a_start_without_the_package_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, package: str, extra: str
+) -> None:
+    there = connection.find_spec
+    monkeypatch.setattr(connection, "find_spec", lambda name: None if name == package else there(name))
+    with pytest.raises(DataDirectoryError, match=rf"hammingbird\[{extra}\]"):
+        Engine(Settings(data_dir=tmp_path, milvus_uri=uri))
+    with Engine(Settings(data_dir=tmp_path)):  # the directory is free again
+        pass
